@@ -1,1 +1,6 @@
-//! node
+//! Consensus: one member's side of it. Inputs in, effects out.
+//!
+//! Knows nothing of sockets, tokio, threads or clocks. The `raft` crate is used behind [`consensus`] only, so that it can
+//! be changed.
+
+pub mod api;

@@ -9,3 +9,4 @@ pub mod key_index;
 pub mod range;
 pub mod revision;
 pub mod revlog;
+pub mod outcome;
