@@ -1,1 +1,3 @@
-//! server
+//! The server: everything that touches the world.
+
+pub mod backend;

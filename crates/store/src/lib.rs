@@ -10,3 +10,5 @@ pub mod range;
 pub mod revision;
 pub mod revlog;
 pub mod outcome;
+pub mod reader;
+pub mod watch;
