@@ -1,0 +1,6 @@
+// Command etcdctl-peer is real etcd's command line, used as a library.
+package main
+
+import "go.etcd.io/etcd/etcdctl/v3/ctlv3"
+
+func main() { ctlv3.MustStart() }
