@@ -123,7 +123,7 @@ func TestRange(t *testing.T) {
 						func(r *pb.RangeRequest) { r.MaxModRevision = revision },
 						func(r *pb.RangeRequest) { r.MinCreateRevision = revision },
 						func(r *pb.RangeRequest) { r.MaxCreateRevision = revision },
-						func(r *pb.RangeRequest) { r.MinModRevision, r.MaxCreateRevision = revision, revision + 3 },
+						func(r *pb.RangeRequest) { r.MinModRevision, r.MaxCreateRevision = revision, revision+3 },
 						func(r *pb.RangeRequest) { r.MinModRevision, r.MaxModRevision = revision+3, revision },
 						func(r *pb.RangeRequest) { r.MinModRevision, r.CountOnly = revision, true },
 						func(r *pb.RangeRequest) { r.MinModRevision, r.KeysOnly = revision, true },

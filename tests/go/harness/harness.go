@@ -14,11 +14,11 @@ import (
 
 // Binaries names the programs under test and the ones they are held against.
 type Binaries struct {
-	Server     string // ours; speaks etcd's command line
-	Peer       string // real etcd
-	Control    string // our etcdctl
+	Server      string // ours; speaks etcd's command line
+	Peer        string // real etcd
+	Control     string // our etcdctl
 	PeerControl string // real etcdctl 3.7.3
-	OldControl string // etcdctl 3.4, as distributions ship it
+	OldControl  string // etcdctl 3.4, as distributions ship it
 }
 
 // Programs finds the binaries: from the environment (QUORATE_BIN, PEER_BIN, QUORATE_CTL, PEER_CTL, OLD_CTL),
@@ -26,11 +26,11 @@ type Binaries struct {
 func Programs(t testing.TB) Binaries {
 	t.Helper()
 	return Binaries{
-		Server:     program(t, "QUORATE_BIN", "etcd"),
-		Peer:       program(t, "PEER_BIN", "etcd-peer"),
-		Control:    program(t, "QUORATE_CTL", "etcdctl"),
+		Server:      program(t, "QUORATE_BIN", "etcd"),
+		Peer:        program(t, "PEER_BIN", "etcd-peer"),
+		Control:     program(t, "QUORATE_CTL", "etcdctl"),
 		PeerControl: program(t, "PEER_CTL", "etcdctl-peer"),
-		OldControl: program(t, "OLD_CTL", "etcdctl-3.4"),
+		OldControl:  program(t, "OLD_CTL", "etcdctl-3.4"),
 	}
 }
 

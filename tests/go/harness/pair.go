@@ -2,7 +2,10 @@ package harness
 
 import (
 	"context"
+	"io"
+	"net/http"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -50,6 +53,25 @@ func NewPair(t testing.TB, flags ...string) *Pair {
 		server.AwaitReady()
 	}
 	return &Pair{Peer: NewSide(servers[0]), Ours: NewSide(servers[1])}
+}
+
+// AwaitVersions waits until both sides have agreed on cluster and storage version, which etcd settles after it is ready.
+func (p *Pair) AwaitVersions(t testing.TB) {
+	t.Helper()
+	for _, side := range []*Side{p.Peer, p.Ours} {
+		Eventually(t, ReadyLimit, "versions of "+side.Server.ClientURL, func() error {
+			reply, err := http.Get(side.Server.ClientURL + "/version")
+			if err != nil {
+				return err
+			}
+			defer reply.Body.Close()
+			text, err := io.ReadAll(reply.Body)
+			if err == nil && !strings.Contains(string(text), `"etcdcluster":"3.7.0","storage":"3.7.0"`) {
+				err = Wanted("%s", text)
+			}
+			return err
+		})
+	}
 }
 
 // NewSide puts the raw service stubs in front of a server.
