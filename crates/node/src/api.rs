@@ -4,7 +4,7 @@
 //! and tells the results as further inputs. `server` does so with threads, `sim` with turns.
 
 use bytes::Bytes;
-use quorate_proto::quoratepb::{Command, ConfState, LogEntry, PeerMessage, RaftMessage};
+use quorate_proto::quoratepb::{Command, ConfState, LeaseRecord, LogEntry, PeerMessage, RaftMessage};
 use quorate_store::outcome::LeaseChange;
 
 /// How a node is made. Every value that the members must agree on is marked so.
@@ -51,6 +51,19 @@ pub struct SnapshotPoint {
     pub term: u64,
     /// Voters and learners at it.
     pub conf_state: ConfState,
+}
+
+/// Where the store stands when a node starts.
+#[derive(Clone, Debug, Default)]
+pub struct StorePoint {
+    /// The last applied index; 0: a new store.
+    pub applied_index: u64,
+    /// That entry's term.
+    pub applied_term: u64,
+    /// Voters and learners at it. A cluster that bootstraps names its first voters at index 0.
+    pub conf_state: ConfState,
+    /// The leases in it.
+    pub leases: Vec<LeaseRecord>,
 }
 
 /// What happened outside.
@@ -121,8 +134,8 @@ pub enum Input {
     SnapshotInstalled {
         /// Its position.
         point: SnapshotPoint,
-        /// The leases in it: id and granted TTL in seconds.
-        leases: Vec<(i64, i64)>,
+        /// The leases in it. With their renewals: an expiry that names another count is void.
+        leases: Vec<LeaseRecord>,
     },
     /// Hand leadership to a member; 0: to whoever is best placed. Ignored by followers.
     TransferLeader {
