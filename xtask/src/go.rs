@@ -1,0 +1,109 @@
+//! Builds the Go half of the tests: real etcd and etcdctl as the peers to compare with, and the test programs.
+//!
+//! Everything goes into `target/test-bin`; nothing is installed on the machine. The modules are pinned by tests/go/go.sum.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::run;
+
+/// The oldest Go that etcd's modules build with.
+const GO_MINOR_MIN: u32 = 26;
+
+/// The packages of tests/go that hold tests, in the order they run: what answers fastest comes first.
+pub(crate) const SUITES: [&str; 4] = ["conformance", "etcdctl", "random", "cluster"];
+
+/// Where the programs are.
+pub(crate) fn test_bin() -> PathBuf {
+    run::target_dir().join("test-bin")
+}
+
+/// The command that runs one suite.
+pub(crate) fn suite(name: &str) -> Command {
+    let bin = test_bin();
+    let mut command = Command::new(bin.join(format!("{name}.test")));
+    command.args(["-test.v", "-test.timeout=15m"]).current_dir(run::root().join("tests/go").join(name)).envs([
+        ("QUORATE_BIN", bin.join("etcd")),
+        ("QUORATE_CTL", bin.join("etcdctl")),
+        ("PEER_BIN", bin.join("etcd-peer")),
+        ("PEER_CTL", bin.join("etcdctl-peer")),
+        ("OLD_CTL", bin.join("etcdctl-old")),
+    ]);
+    command
+}
+
+/// Builds everything; fails with what to install when a tool is missing.
+pub(crate) fn build(server: &Path) -> Result<()> {
+    require_go()?;
+    let bin = test_bin();
+    std::fs::create_dir_all(&bin).with_context(|| format!("creating {}", bin.display()))?;
+    for name in ["etcd", "etcdctl", "etcdutl", "quorate"] {
+        link(server, &bin.join(name))?;
+    }
+    println!("building etcd, etcdctl and the test programs with go");
+    let go = |arguments: &[&str]| {
+        run::required(Command::new("go").args(arguments).current_dir(run::root().join("tests/go")))
+    };
+    let output = |name: &str| bin.join(name).display().to_string();
+    go(&["build", "-o", &output("etcd-peer"), "./peer/etcd"])?;
+    go(&["build", "-o", &output("etcdctl-peer"), "./peer/etcdctl"])?;
+    go(&["vet", "-composites=false", "./..."])?;
+    for suite in SUITES {
+        go(&["test", "-vet=off", "-c", "-o", &output(&format!("{suite}.test")), &format!("./{suite}")])?;
+    }
+    old_etcdctl(&bin)
+}
+
+fn require_go() -> Result<()> {
+    let advice = format!(
+        "the tests with real processes and clients need Go 1.{GO_MINOR_MIN} or newer in PATH: \
+         see https://go.dev/doc/install (`cargo xtask test --quick` runs the tests that need no Go)"
+    );
+    let Ok(output) = Command::new("go").args(["env", "GOVERSION"]).output() else {
+        bail!("go was not found; {advice}")
+    };
+    let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let minor = version.strip_prefix("go1.").and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
+    ensure!(minor.is_some_and(|minor| minor >= GO_MINOR_MIN), "go is {version:?}; {advice}");
+    Ok(())
+}
+
+fn link(from: &Path, to: &Path) -> Result<()> {
+    if std::fs::symlink_metadata(to).is_ok() {
+        std::fs::remove_file(to).with_context(|| format!("removing {}", to.display()))?;
+    }
+    symlink(from, to).with_context(|| format!("linking {}", to.display()))
+}
+
+/// The etcdctl that distributions ship (3.4 or 3.5): from PATH, else unpacked from the Debian package.
+fn old_etcdctl(bin: &Path) -> Result<()> {
+    let place = bin.join("etcdctl-old");
+    let candidates = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .map(|folder| folder.join("etcdctl"))
+        .chain([bin.join("etcd-client/usr/bin/etcdctl")])
+        .collect::<Vec<_>>();
+    let found = || candidates.iter().find(|path| is_old_etcdctl(path));
+    if found().is_none() {
+        println!("unpacking Debian's etcd-client");
+        let folder = bin.join("etcd-client");
+        std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        let unpack = "apt-get download -q etcd-client && dpkg-deb -x etcd-client_*.deb . && rm etcd-client_*.deb";
+        let unpacked = Command::new("sh").args(["-c", unpack]).current_dir(&folder).status();
+        ensure!(
+            unpacked.is_ok_and(|status| status.success()) && found().is_some(),
+            "the tests need the etcdctl that distributions ship: install Debian's or Ubuntu's package etcd-client"
+        );
+    }
+    link(found().expect("found above"), &place)
+}
+
+fn is_old_etcdctl(path: &Path) -> bool {
+    let output = Command::new(path).arg("version").env("ETCDCTL_API", "3").output();
+    output.is_ok_and(|output| {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.starts_with("etcdctl version: 3.4.") || text.starts_with("etcdctl version: 3.5.")
+    })
+}
