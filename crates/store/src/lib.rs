@@ -2,13 +2,23 @@
 //!
 //! Knows nothing of clocks, randomness, sockets, threads, tokio or raft. Disks come in as [`disk::Disk`].
 
+mod apply;
+mod change;
 pub mod disk;
+mod encode;
 pub mod error;
+mod hash;
 pub mod home;
 pub mod key_index;
+pub mod lease;
+pub mod memory_disk;
+pub mod outcome;
 pub mod range;
+pub mod reader;
 pub mod revision;
 pub mod revlog;
-pub mod outcome;
-pub mod reader;
+mod state;
+pub mod store;
+mod tie_order;
+pub mod txn;
 pub mod watch;

@@ -1,0 +1,235 @@
+//! Commands: what each one does to the state. The one place that decides.
+
+use crate::change::Change;
+use crate::error::{DiskError, Error};
+use crate::outcome::{LeaseChange, Outcome, Reply, ReplyBody};
+use crate::range::KeyRange;
+use crate::revlog::RevLog;
+use crate::state::{Core, State};
+use crate::txn::{self, Failure};
+use crate::watch::EventRecord;
+use quorate_proto::etcdserverpb::alarm_request::AlarmAction;
+use quorate_proto::etcdserverpb::{AlarmMember, AlarmRequest, AlarmType, Member, PutRequest, TxnRequest};
+use quorate_proto::quoratepb::command::Operation;
+use quorate_proto::quoratepb::{Command, LeaseExpire, MemberPublish};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What applying needs at hand.
+pub(crate) struct Applier<'a> {
+    pub(crate) core: &'a Arc<Core>,
+    pub(crate) state: &'a mut State,
+    pub(crate) log: &'a mut RevLog,
+    /// Where events go; `None` when nobody watches.
+    pub(crate) events: Option<&'a mut Vec<EventRecord>>,
+    pub(crate) scratch: &'a mut Vec<u8>,
+    pub(crate) outcome: &'a mut Outcome,
+    /// The entry's term.
+    pub(crate) term: u64,
+    /// Whether the state was compacted.
+    pub(crate) compacted: &'a mut bool,
+}
+
+impl Applier<'_> {
+    /// Applies one command; its caller's answer goes into the outcome when `answer` says that the caller waits here.
+    pub(crate) fn apply(&mut self, command: &Command, answer: bool) -> Result<(), DiskError> {
+        let body = match self.operate(command.operation.as_ref(), answer) {
+            Ok(body) => Ok(Reply { revision: self.state.revision, body }),
+            Err(Failure::Outcome(error)) => Err(error),
+            Err(Failure::Disk(error)) => return Err(error),
+        };
+        if answer {
+            self.outcome.replies.push((command.id, body));
+        }
+        Ok(())
+    }
+
+    fn operate(&mut self, operation: Option<&Operation>, answer: bool) -> Result<ReplyBody, Failure> {
+        match operation {
+            Some(Operation::Put(request)) => self.put(request, answer),
+            Some(Operation::DeleteRange(request)) => {
+                let response = self.change(|change| txn::delete_range(change, request, answer))?;
+                Ok(ReplyBody::DeleteRange(Box::new(response)))
+            }
+            Some(Operation::Txn(request)) => self.txn(request, answer),
+            Some(Operation::Compact(request)) => self.compact(request.revision),
+            Some(Operation::LeaseGrant(request)) => {
+                if self.no_space() {
+                    return Err(Error::NoSpace.into());
+                }
+                self.state.leases.grant(request.id, request.ttl)?;
+                self.note_lease(0x11, request.id);
+                self.outcome.leases.push(LeaseChange::Granted { id: request.id, ttl_s: request.ttl });
+                Ok(ReplyBody::Lease { id: request.id, ttl_s: request.ttl })
+            }
+            Some(Operation::LeaseRevoke(request)) => self.end_lease(request.id),
+            Some(Operation::LeaseRenew(request)) => {
+                let (ttl_s, renewals) = self.state.leases.renew(request.id)?;
+                self.note_lease(0x12, request.id);
+                self.outcome.leases.push(LeaseChange::Renewed { id: request.id, renewals });
+                Ok(ReplyBody::Lease { id: request.id, ttl_s })
+            }
+            Some(Operation::LeaseExpire(request)) => self.expire(request),
+            Some(Operation::Alarm(request)) => Ok(self.alarm(request)),
+            Some(Operation::MemberPublish(request)) => Ok(self.publish(request)),
+            Some(Operation::ClusterVersionSet(request)) => {
+                self.state.cluster_version.clone_from(&request.version);
+                self.outcome.members_changed = true;
+                Ok(ReplyBody::Done)
+            }
+            None => Ok(ReplyBody::Done),
+        }
+    }
+
+    /// Runs changes and counts them.
+    fn change<T>(&mut self, run: impl FnOnce(&mut Change<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+        let mut change = Change::new(self.state, self.log, self.events.as_deref_mut(), self.scratch);
+        let result = run(&mut change);
+        self.core.counters.puts.fetch_add(change.put, Relaxed);
+        self.core.counters.deletes.fetch_add(change.deleted, Relaxed);
+        result
+    }
+
+    fn no_space(&self) -> bool {
+        self.state.alarms.iter().any(|&(_, alarm)| alarm == AlarmType::Nospace as i32)
+    }
+
+    fn note_lease(&mut self, kind: u8, id: i64) {
+        let mut bytes = [kind; 9];
+        bytes[1..].copy_from_slice(&id.to_be_bytes());
+        self.state.digest(&bytes);
+    }
+
+    fn put(&mut self, request: &PutRequest, answer: bool) -> Result<ReplyBody, Failure> {
+        if self.no_space() {
+            return Err(Error::NoSpace.into());
+        }
+        txn::check_lease(self.state, request)?;
+        txn::check_previous(self.state, request)?;
+        let response = self.change(|change| txn::put(change, request, answer))?;
+        Ok(ReplyBody::Put(Box::new(response)))
+    }
+
+    fn txn(&mut self, request: &TxnRequest, answer: bool) -> Result<ReplyBody, Failure> {
+        if self.no_space() && txn_puts(request) {
+            return Err(Error::NoSpace.into());
+        }
+        self.core.counters.txns.fetch_add(1, Relaxed);
+        let path = txn::choose(self.state, request)?;
+        txn::check(self.state, request, &mut path.iter().copied())?;
+        let core = self.core.clone();
+        let mut response =
+            self.change(|change| txn::execute(&core, change, request, &mut path.iter().copied(), answer))?;
+        if let Some(header) = &mut response.header {
+            header.revision = self.state.revision;
+        }
+        Ok(ReplyBody::Txn(Box::new(response)))
+    }
+
+    fn compact(&mut self, revision: i64) -> Result<ReplyBody, Failure> {
+        if revision <= self.state.compact_revision {
+            return Err(Error::Compacted.into());
+        }
+        if revision > self.state.revision {
+            return Err(Error::FutureRevision.into());
+        }
+        self.state.compact_revision = revision;
+        self.state.digest(&revision.to_be_bytes());
+        *self.compacted = true;
+        Ok(ReplyBody::Done)
+    }
+
+    fn end_lease(&mut self, id: i64) -> Result<ReplyBody, Failure> {
+        let keys = self.state.leases.end(id)?;
+        self.note_lease(0x13, id);
+        self.change(|change| {
+            for key in &keys {
+                change.delete_range(&KeyRange::new(key.clone(), bytes::Bytes::new()))?;
+            }
+            Ok(())
+        })?;
+        self.outcome.leases.push(LeaseChange::Ended { id });
+        Ok(ReplyBody::Done)
+    }
+
+    /// The leader's word counts only in its own term, and only if nobody renewed the lease after it looked.
+    fn expire(&mut self, request: &LeaseExpire) -> Result<ReplyBody, Failure> {
+        let stands = request.term == self.term
+            && self.state.leases.get(request.id).is_some_and(|lease| lease.renewals == request.renewals);
+        if stands { self.end_lease(request.id) } else { Ok(ReplyBody::Done) }
+    }
+
+    fn alarm(&mut self, request: &AlarmRequest) -> ReplyBody {
+        let named = |alarm: &(u64, i32)| AlarmMember { member_id: alarm.0, alarm: alarm.1 };
+        let none = AlarmType::None as i32;
+        let alarms = match AlarmAction::try_from(request.action) {
+            Ok(AlarmAction::Activate) if request.alarm != none => {
+                self.state.alarms.insert((request.member_id, request.alarm));
+                vec![named(&(request.member_id, request.alarm))]
+            }
+            Ok(AlarmAction::Deactivate) => {
+                let all = request.member_id == 0 && request.alarm == none;
+                let gone: Vec<_> = self
+                    .state
+                    .alarms
+                    .iter()
+                    .filter(|alarm| all || **alarm == (request.member_id, request.alarm))
+                    .copied()
+                    .collect();
+                for alarm in &gone {
+                    self.state.alarms.remove(alarm);
+                }
+                gone.iter().map(named).collect()
+            }
+            Ok(AlarmAction::Get) => {
+                let wanted = |alarm: &&(u64, i32)| request.alarm == none || alarm.1 == request.alarm;
+                self.state.alarms.iter().filter(wanted).map(named).collect()
+            }
+            _ => Vec::new(),
+        };
+        ReplyBody::Alarms(alarms)
+    }
+
+    fn publish(&mut self, request: &MemberPublish) -> ReplyBody {
+        if let Some(member) = self.state.members.get_mut(&request.member_id) {
+            member.name.clone_from(&request.name);
+            member.client_ur_ls.clone_from(&request.client_urls);
+            self.outcome.members_changed = true;
+        }
+        ReplyBody::Done
+    }
+
+    /// A change of members that raft accepted.
+    pub(crate) fn set_member(&mut self, voters: &[u64], learners: &[u64], member: Option<Member>) {
+        if let Some(member) = member {
+            let id = member.id;
+            if voters.contains(&id) || learners.contains(&id) {
+                self.state.members.insert(id, member);
+            }
+        }
+        let gone: Vec<u64> = self
+            .state
+            .members
+            .keys()
+            .filter(|id| !voters.contains(id) && !learners.contains(id))
+            .copied()
+            .collect();
+        for id in gone {
+            self.state.members.remove(&id);
+            self.state.removed_members.insert(id);
+        }
+        for (id, member) in &mut self.state.members {
+            member.is_learner = learners.contains(id);
+        }
+        self.outcome.members_changed = true;
+    }
+}
+
+fn txn_puts(request: &TxnRequest) -> bool {
+    use quorate_proto::etcdserverpb::request_op::Request;
+    request.success.iter().chain(&request.failure).any(|operation| match &operation.request {
+        Some(Request::RequestPut(_)) => true,
+        Some(Request::RequestTxn(nested)) => txn_puts(nested),
+        _ => false,
+    })
+}

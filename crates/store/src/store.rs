@@ -1,0 +1,446 @@
+//! The store's writer: one owner applies the log's entries in order and keeps the files.
+//!
+//! Invariant: a checkpoint names an applied index and exactly the records, leases, alarms and members that applying up to
+//! it made, so that the index and its effects can't part. What lies beyond is cut off at the next start and made again
+//! from the log.
+
+use crate::apply::Applier;
+use crate::disk::Disk;
+use crate::error::DiskError;
+use crate::home::{Home, Received, SnapshotSink, SnapshotSource};
+use crate::key_index::{KeyIndex, Version};
+use crate::lease::Leases;
+use crate::outcome::Outcome;
+use crate::reader::StoreReader;
+use crate::revlog::{Location, RevLog, RevLogConfig, SegmentSet};
+use crate::state::{Core, Counters, State};
+use crate::watch::{EventRecord, WatchHub};
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use prost::Message;
+use quorate_proto::etcdserverpb::Member;
+use quorate_proto::quoratepb::{Checkpoint, CommandBatch, ConfState, LeaseRecord, MemberChange};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+
+/// Commands applied under one hold of the lock, so that readers wait some 100 us at the most.
+const COMMANDS_PER_TURN: usize = 64;
+/// Keys that one step of compaction looks at.
+const PRUNE_KEYS_PER_STEP: usize = 2_000;
+/// The revision of an empty store, as in etcd.
+const FIRST_REVISION: i64 = 1;
+
+/// Sizes that a member may choose for itself.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreConfig {
+    /// Of the revision log.
+    pub revlog: RevLogConfig,
+    /// Live bytes from which on growing writes are refused; 0: no bound.
+    pub quota_bytes: u64,
+}
+
+/// How a new store begins; the same on every member of the cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Bootstrap {
+    /// The first members.
+    pub members: Vec<Member>,
+    /// Raft's view of them.
+    pub conf_state: ConfState,
+}
+
+/// Where the store stands.
+#[derive(Clone, Debug, Default)]
+pub struct Position {
+    /// The last applied index; 0: a new store.
+    pub applied_index: u64,
+    /// That entry's term.
+    pub applied_term: u64,
+    /// Voters and learners.
+    pub conf_state: ConfState,
+    /// The leases.
+    pub leases: Vec<LeaseRecord>,
+}
+
+/// A snapshot at hand: can be sent any number of times, while the store goes on.
+#[derive(Clone)]
+pub struct BuiltSnapshot {
+    /// What it holds.
+    pub checkpoint: Checkpoint,
+    /// Its files, open.
+    pub segments: Arc<SegmentSet>,
+}
+
+impl BuiltSnapshot {
+    /// One sending of it.
+    pub fn source(&self) -> Result<SnapshotSource, DiskError> {
+        SnapshotSource::new(&self.checkpoint, &self.segments)
+    }
+}
+
+/// The writer.
+pub struct Store {
+    disk: Arc<dyn Disk>,
+    config: StoreConfig,
+    home: Home,
+    log: RevLog,
+    core: Arc<Core>,
+    hub: WatchHub,
+    conf_state: ConfState,
+    scratch: Vec<u8>,
+    bytes_since_checkpoint: u64,
+    /// Compaction's walk through the index: the key it looked at last. `None`: nothing to do.
+    prune: Option<Option<Vec<u8>>>,
+    /// Whether segments may be worth rewriting.
+    rewrite: bool,
+}
+
+impl Store {
+    /// Opens the store below `root`, or makes a new one.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        root: &str,
+        config: StoreConfig,
+        bootstrap: Bootstrap,
+    ) -> Result<Self, DiskError> {
+        let (home, checkpoint) = Home::open(disk.clone(), root)?;
+        let checkpoint = checkpoint.unwrap_or_else(|| Checkpoint {
+            revision: FIRST_REVISION,
+            compact_revision: -1,
+            members: bootstrap.members,
+            conf_state: Some(bootstrap.conf_state),
+            ..Checkpoint::default()
+        });
+        let (log, state) = load(&disk, &home, config, &checkpoint)?;
+        let revision = state.revision;
+        let compacted = state.compact_revision > 0;
+        let core = Arc::new(Core {
+            applied_index: AtomicU64::new(state.applied_index),
+            revision: AtomicI64::new(revision),
+            state: RwLock::new(state),
+            counters: Counters::default(),
+            corrupt: AtomicBool::new(false),
+            corrupt_reason: Mutex::new(None),
+            quota_bytes: config.quota_bytes,
+        });
+        let hub = WatchHub::new(core.clone(), revision);
+        let mut store = Self {
+            disk,
+            config,
+            home,
+            log,
+            core,
+            hub,
+            conf_state: checkpoint.conf_state.unwrap_or_default(),
+            scratch: Vec::new(),
+            bytes_since_checkpoint: 0,
+            prune: compacted.then_some(None),
+            rewrite: true,
+        };
+        store.count_sizes();
+        if store.core.applied_index.load(Relaxed) == 0 {
+            // The cluster's first members must be known at the next start even before anything is applied.
+            store.checkpoint()?;
+        }
+        Ok(store)
+    }
+
+    /// For reading, from any thread.
+    pub fn reader(&self) -> StoreReader {
+        StoreReader::new(self.core.clone(), self.hub.clone())
+    }
+
+    /// Where the store stands.
+    pub fn position(&self) -> Position {
+        let state = self.core.state.read();
+        Position {
+            applied_index: state.applied_index,
+            applied_term: state.applied_term,
+            conf_state: self.conf_state.clone(),
+            leases: state.leases.records(),
+        }
+    }
+
+    /// Applies an entry of commands; `wanted` says whose callers wait here.
+    pub fn apply_commands(
+        &mut self,
+        index: u64,
+        term: u64,
+        batch: Bytes,
+        wanted: &dyn Fn(u64) -> bool,
+    ) -> Result<Outcome, DiskError> {
+        self.bytes_since_checkpoint += batch.len() as u64;
+        // The entry was encoded by a member of this release's format and checked by the log's checksum.
+        let batch = CommandBatch::decode(batch)
+            .map_err(|error| DiskError::corrupt("log", index, format!("entry {index} is no command batch: {error}")))?;
+        let mut outcome = Outcome::default();
+        let mut compacted = false;
+        let watched = self.hub.is_watched();
+        let mut events: Vec<EventRecord> = Vec::new();
+        let mut turns = batch.commands.chunks(COMMANDS_PER_TURN).peekable();
+        while let Some(commands) = turns.next() {
+            let mut state = self.core.state.write();
+            let mut applier = Applier {
+                core: &self.core,
+                state: &mut state,
+                log: &mut self.log,
+                events: watched.then_some(&mut events),
+                scratch: &mut self.scratch,
+                outcome: &mut outcome,
+                term,
+                compacted: &mut compacted,
+            };
+            for command in commands {
+                applier.apply(command, command.id != 0 && wanted(command.id))?;
+            }
+            if turns.peek().is_none() {
+                state.applied_index = index;
+                state.applied_term = term;
+            }
+            self.core.revision.store(state.revision, Release);
+        }
+        if compacted {
+            self.prune = Some(None);
+        }
+        self.applied(index, term, watched.then_some(&mut events));
+        Ok(outcome)
+    }
+
+    /// Applies an entry that changes nothing.
+    pub fn apply_empty(&mut self, index: u64, term: u64) {
+        self.applied(index, term, Some(&mut Vec::new()));
+    }
+
+    /// Applies a change of members that raft accepted.
+    pub fn apply_members(
+        &mut self,
+        index: u64,
+        term: u64,
+        conf_state: ConfState,
+        change: Bytes,
+    ) -> Result<Outcome, DiskError> {
+        self.bytes_since_checkpoint += change.len() as u64;
+        let member = MemberChange::decode(change.clone())
+            .map_err(|error| DiskError::corrupt("log", index, format!("entry {index} is no member change: {error}")))?
+            .member;
+        let mut outcome = Outcome::default();
+        {
+            let mut state = self.core.state.write();
+            state.digest(&change);
+            let mut applier = Applier {
+                core: &self.core,
+                state: &mut state,
+                log: &mut self.log,
+                events: None,
+                scratch: &mut self.scratch,
+                outcome: &mut outcome,
+                term,
+                compacted: &mut false,
+            };
+            let voters = [&conf_state.voters[..], &conf_state.voters_outgoing].concat();
+            let learners = [&conf_state.learners[..], &conf_state.learners_next].concat();
+            applier.set_member(&voters, &learners, member);
+        }
+        self.conf_state = conf_state;
+        self.applied(index, term, Some(&mut Vec::new()));
+        Ok(outcome)
+    }
+
+    /// The end of every entry: watchers first, so that whoever is answered finds its event already handed out.
+    fn applied(&mut self, index: u64, term: u64, events: Option<&mut Vec<EventRecord>>) {
+        let revision = {
+            let mut state = self.core.state.write();
+            state.applied_index = index;
+            state.applied_term = term;
+            state.revision
+        };
+        self.hub.publish(revision, events);
+        self.core.applied_index.store(index, Release);
+        self.count_sizes();
+    }
+
+    fn count_sizes(&mut self) {
+        self.core.counters.disk_bytes.store(self.log.disk_bytes(), Relaxed);
+        self.core.counters.live_bytes.store(self.log.live_bytes(), Relaxed);
+    }
+
+    /// Bytes of entries applied since the latest checkpoint: what a start would have to apply again.
+    pub fn bytes_since_checkpoint(&self) -> u64 {
+        self.bytes_since_checkpoint
+    }
+
+    /// Makes the store as it is durable; answers the applied index that it covers.
+    pub fn checkpoint(&mut self) -> Result<u64, DiskError> {
+        Ok(self.write_checkpoint()?.applied_index)
+    }
+
+    fn write_checkpoint(&mut self) -> Result<Checkpoint, DiskError> {
+        let segments = self.log.sync()?;
+        let checkpoint = {
+            let state = self.core.state.read();
+            Checkpoint {
+                applied_index: state.applied_index,
+                applied_term: state.applied_term,
+                conf_state: Some(self.conf_state.clone()),
+                revision: state.revision,
+                compact_revision: state.compact_revision,
+                segments,
+                leases: state.leases.records(),
+                alarms: state.alarm_members(),
+                members: state.members.values().cloned().collect(),
+                removed_members: state.removed_members.iter().copied().collect(),
+                cluster_version: state.cluster_version.clone(),
+                digest: state.digest,
+                live_bytes: self.log.live_bytes(),
+            }
+        };
+        self.home.write_checkpoint(&checkpoint)?;
+        self.log.checkpointed()?;
+        self.bytes_since_checkpoint = 0;
+        Ok(checkpoint)
+    }
+
+    /// A snapshot of the store as it is; writes a checkpoint.
+    pub fn snapshot(&mut self) -> Result<BuiltSnapshot, DiskError> {
+        let checkpoint = self.write_checkpoint()?;
+        Ok(BuiltSnapshot { checkpoint, segments: self.log.view() })
+    }
+
+    /// Begins to receive a snapshot beside the store in use.
+    pub fn receive(&self) -> Result<SnapshotSink, DiskError> {
+        self.home.receive()
+    }
+
+    /// Replaces the store by a received snapshot, durably; readers and watchers go on with it.
+    pub fn install(&mut self, received: Received) -> Result<(), DiskError> {
+        let checkpoint = received.checkpoint.clone();
+        self.home.promote(received)?;
+        let (log, state) = load(&self.disk, &self.home, self.config, &checkpoint)?;
+        let (revision, applied_index) = (state.revision, state.applied_index);
+        self.prune = (state.compact_revision > 0).then_some(None);
+        self.rewrite = true;
+        self.log = log;
+        *self.core.state.write() = state;
+        self.conf_state = checkpoint.conf_state.unwrap_or_default();
+        self.bytes_since_checkpoint = 0;
+        self.core.revision.store(revision, Release);
+        self.hub.reset(revision);
+        self.core.applied_index.store(applied_index, Release);
+        self.count_sizes();
+        Ok(())
+    }
+
+    /// One bounded step of compaction: forgets unreachable versions, then gives their space back. Answers whether there
+    /// is more to do.
+    pub fn maintain(&mut self, bytes_max: usize) -> Result<bool, DiskError> {
+        if let Some(after) = self.prune.take() {
+            let mut dead: Vec<Location> = Vec::new();
+            let resume = {
+                let mut state = self.core.state.write();
+                let compact_revision = state.compact_revision;
+                state.index.prune(after.as_deref(), PRUNE_KEYS_PER_STEP, compact_revision, &mut |location| {
+                    dead.push(location);
+                })
+            };
+            for location in dead {
+                self.log.mark_dead(location);
+            }
+            self.rewrite = true;
+            if let Some(key) = resume {
+                self.prune = Some(Some(key));
+            }
+            self.count_sizes();
+            return Ok(true);
+        }
+        if !self.rewrite {
+            return Ok(false);
+        }
+        let mut moved: Vec<(Bytes, Version, Location)> = Vec::new();
+        let core = &self.core;
+        let more = self.log.rewrite_step(
+            bytes_max,
+            &mut |key, revision, location| {
+                let state = core.state.read();
+                let versions = state.index.get(key);
+                find(versions, revision.main, revision.sub).is_some_and(|version| version.location == location)
+            },
+            &mut |key, revision, from, to| {
+                let version = Version {
+                    main: revision.main,
+                    sub: revision.sub as u32,
+                    create_revision: 0,
+                    version: 0,
+                    lease: 0,
+                    location: from,
+                };
+                moved.push((Bytes::copy_from_slice(key), version, to));
+            },
+        )?;
+        let view = self.log.view();
+        let mut orphans = Vec::new();
+        {
+            let mut state = self.core.state.write();
+            for (key, version, to) in &moved {
+                if !state.index.relocate(key, version.main, version.sub, version.location, *to) {
+                    orphans.push(*to);
+                }
+            }
+            state.view = view;
+        }
+        for location in orphans {
+            self.log.mark_dead(location);
+        }
+        self.rewrite = more;
+        self.count_sizes();
+        Ok(more)
+    }
+
+    /// The end of a graceful stop: what is applied need not be applied again.
+    pub fn close(mut self) -> Result<(), DiskError> {
+        self.checkpoint().map(|_| ())
+    }
+}
+
+fn find(versions: &[Version], main: i64, sub: i64) -> Option<&Version> {
+    let place = versions.binary_search_by(|version| (version.main, i64::from(version.sub)).cmp(&(main, sub))).ok()?;
+    versions.get(place)
+}
+
+/// Reads what a checkpoint names.
+fn load(
+    disk: &Arc<dyn Disk>,
+    home: &Home,
+    config: StoreConfig,
+    checkpoint: &Checkpoint,
+) -> Result<(RevLog, State), DiskError> {
+    let mut index = KeyIndex::new();
+    let mut leases = Leases::load(&checkpoint.leases);
+    let log =
+        RevLog::open(disk.clone(), &home.folder(), config.revlog, &checkpoint.segments, &mut |entry| {
+            let before = index.append(entry.key, Version {
+                main: entry.revision.main,
+                sub: entry.revision.sub as u32,
+                create_revision: entry.create_revision,
+                version: entry.version,
+                lease: entry.lease,
+                location: entry.location,
+            });
+            leases.move_key(entry.key, before.map_or(0, |version| version.lease), entry.lease);
+        })?;
+    let state = State {
+        index,
+        view: log.view(),
+        revision: checkpoint.revision.max(FIRST_REVISION),
+        compact_revision: checkpoint.compact_revision,
+        leases,
+        alarms: checkpoint.alarms.iter().map(|alarm| (alarm.member_id, alarm.alarm)).collect::<BTreeSet<_>>(),
+        members: checkpoint.members.iter().map(|member| (member.id, member.clone())).collect::<BTreeMap<_, _>>(),
+        removed_members: checkpoint.removed_members.iter().copied().collect(),
+        cluster_version: checkpoint.cluster_version.clone(),
+        digest: checkpoint.digest,
+        applied_index: checkpoint.applied_index,
+        applied_term: checkpoint.applied_term,
+    };
+    Ok((log, state))
+}

@@ -1,0 +1,54 @@
+//! One change, as all its watchers share it.
+
+use crate::encode;
+use crate::state::Core;
+use bytes::Bytes;
+use std::sync::OnceLock;
+
+/// A change and its encoded forms; each form is made at most once, whoever needs it first.
+#[derive(Debug)]
+pub(crate) struct EventRecord {
+    /// The revision.
+    pub(crate) main: i64,
+    /// Whether the key was deleted.
+    pub(crate) deletion: bool,
+    key_value: Bytes,
+    plain: OnceLock<Bytes>,
+    with_previous: OnceLock<Bytes>,
+}
+
+impl EventRecord {
+    /// From the stored record.
+    pub(crate) fn new(main: i64, deletion: bool, key_value: Bytes) -> Self {
+        Self { main, deletion, key_value, plain: OnceLock::new(), with_previous: OnceLock::new() }
+    }
+
+    /// The key.
+    pub(crate) fn key(&self) -> &[u8] {
+        encode::key_of(&self.key_value)
+    }
+
+    /// Roughly what it costs in a queue.
+    pub(crate) fn bytes(&self) -> usize {
+        self.key_value.len() + 64
+    }
+
+    /// The encoded `mvccpb.Event`.
+    pub(crate) fn encoded(&self, previous: bool, core: &Core) -> Bytes {
+        let deletion = self.deletion.then_some(self.main);
+        if !previous {
+            return self.plain.get_or_init(|| encode::event(&self.key_value, deletion, None)).clone();
+        }
+        self.with_previous
+            .get_or_init(|| {
+                // As in etcd an event goes without its previous value when that is compacted away.
+                let before = core.state.read().key_value_at(self.key(), self.main - 1);
+                let before = before.unwrap_or_else(|error| {
+                    core.broken(&error);
+                    None
+                });
+                encode::event(&self.key_value, deletion, before.as_deref())
+            })
+            .clone()
+    }
+}
