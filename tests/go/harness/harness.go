@@ -30,7 +30,7 @@ func Programs(t testing.TB) Binaries {
 		Peer:        program(t, "PEER_BIN", "etcd-peer"),
 		Control:     program(t, "QUORATE_CTL", "etcdctl"),
 		PeerControl: program(t, "PEER_CTL", "etcdctl-peer"),
-		OldControl:  program(t, "OLD_CTL", "etcdctl-3.4"),
+		OldControl:  program(t, "OLD_CTL", "etcdctl-old"),
 	}
 }
 

@@ -35,6 +35,31 @@ func Presence(v protoreflect.Value) string {
 	return "positive"
 }
 
+// Remaining shows a rest of life to the nearest ten seconds: two servers are asked at slightly different times.
+func Remaining(v protoreflect.Value) string {
+	if v.Int() < 10 {
+		return v.String()
+	}
+	return fmt.Sprintf("about %d0", (v.Int()+5)/10)
+}
+
+// Sorted shows a list of bytes or numbers in order.
+func Sorted(v protoreflect.Value) string {
+	var items []string
+	for i := range v.List().Len() {
+		switch item := v.List().Get(i).Interface().(type) {
+		case []byte:
+			items = append(items, quote(item))
+		case protoreflect.Message:
+			items = append(items, Render(item.Interface(), nil))
+		default:
+			items = append(items, fmt.Sprint(item))
+		}
+	}
+	sort.Strings(items)
+	return "sorted[" + strings.Join(items, " ") + "]"
+}
+
 // Identity is what always differs between two servers: who they are and how often they elected.
 var Identity = Scrub{
 	"ResponseHeader.cluster_id": Presence,
