@@ -1,6 +1,14 @@
 //! Consensus: one member's side of it. Inputs in, effects out.
 //!
-//! Knows nothing of sockets, tokio, threads or clocks. The `raft` crate is used behind [`consensus`] only, so that it can
+//! Knows nothing of sockets, tokio, threads or clocks. The `raft` crate is used behind `consensus` only, so that it can
 //! be changed.
 
 pub mod api;
+mod consensus;
+mod leases;
+pub mod node;
+mod proposals;
+mod reads;
+pub mod wal;
+
+pub use node::Node;
