@@ -34,7 +34,7 @@ impl FooterBuilder {
         put_varint(bytes, (shared as u64) << 1 | u64::from(deletion));
         put_varint(bytes, suffix.len() as u64);
         bytes.extend_from_slice(suffix);
-        put_varint(bytes, (revision.main - self.last_main) as u64);
+        put_varint(bytes, revision.main.wrapping_sub(self.last_main) as u64);
         put_varint(bytes, revision.sub as u64);
         put_varint(bytes, length.into());
         if !deletion {
