@@ -175,7 +175,8 @@ async fn end_of(mut clients: JoinSet<()>, counts: &Counts, timeout: Duration) ->
     let clients_end = Instant::now();
     let Some(fan_out) = &counts.fan_out else { return Ok(clients_end) };
     fan_out.wait_for(counts.calls().0, timeout).await;
-    Ok(fan_out.delivered(0).last_event.unwrap_or(clients_end))
+    // Streams that broke early do not shorten the run that their events are divided by.
+    Ok(fan_out.delivered(0).last_event.map_or(clients_end, |last_event| last_event.max(clients_end)))
 }
 
 /// Where a run under way counts.
