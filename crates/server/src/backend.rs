@@ -1,13 +1,27 @@
 //! The one door from the network to the replicated store: what every service of the client port calls.
 //!
-//! Owns the waiting callers. Knows nothing of gRPC or HTTP.
+//! Knows nothing of gRPC or HTTP; the tables of waiting callers are `waiting`'s.
 
-use quorate_node::api::{NodeStatus, Refusal};
+use crate::mailbox::Mailbox;
+use crate::waiting::Waiting;
+use parking_lot::Mutex;
+use quorate_node::api::{Input, NodeStatus, Refusal};
+use quorate_proto::Message;
+use quorate_proto::quoratepb::Command;
 use quorate_proto::quoratepb::command::Operation;
 use quorate_store::outcome::Reply;
 use quorate_store::reader::StoreReader;
+use rand::Rng;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 use thiserror::Error;
+use tokio::sync::watch;
+
+/// How long a call waits, beside two election timeouts, ms.
+const CALL_MS: u64 = 5_000;
+/// How often late callers are looked for, ms.
+const EXPIRY_INTERVAL_MS: u64 = 100;
 
 /// Why a call has no answer. Each maps to one gRPC status and etcd's text (`api/error.rs`).
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -55,43 +69,177 @@ pub struct Backend {
     inner: Arc<Inner>,
 }
 
-struct Inner {}
+struct Inner {
+    reader: StoreReader,
+    identity: Identity,
+    limits: Limits,
+    mailbox: Arc<Mailbox>,
+    waiting: Arc<Waiting>,
+    /// Commands of calls that were polled in the same round of the network thread, on their way to the mailbox.
+    gathered: Mutex<Vec<Command>>,
+    gathered_wake: tokio::sync::Notify,
+    status: StatusBoard,
+    clock: Clock,
+    call_ms: u64,
+}
+
+/// Milliseconds since the process began, never going back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    begin: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self { begin: Instant::now() }
+    }
+    pub(crate) fn now_ms(self) -> u64 {
+        u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The node's newest status, for everybody.
+#[derive(Clone)]
+pub(crate) struct StatusBoard {
+    newest: watch::Sender<NodeStatus>,
+    sole_voter: Arc<AtomicBool>,
+}
+
+impl StatusBoard {
+    pub(crate) fn new(status: NodeStatus) -> Self {
+        Self { sole_voter: Arc::new(AtomicBool::new(status.sole_voter)), newest: watch::Sender::new(status) }
+    }
+    /// The node says so.
+    pub(crate) fn publish(&self, status: NodeStatus) {
+        self.sole_voter.store(status.sole_voter, Ordering::Release);
+        self.newest.send_if_modified(|held| std::mem::replace(held, status) != status);
+    }
+    pub(crate) fn read(&self) -> NodeStatus {
+        *self.newest.borrow()
+    }
+    pub(crate) fn subscribe(&self) -> watch::Receiver<NodeStatus> {
+        self.newest.subscribe()
+    }
+}
+
+/// What a backend is made of.
+pub(crate) struct BackendParts {
+    pub(crate) reader: StoreReader,
+    pub(crate) identity: Identity,
+    pub(crate) limits: Limits,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) waiting: Arc<Waiting>,
+    pub(crate) status: StatusBoard,
+    pub(crate) clock: Clock,
+    pub(crate) election_timeout_ms: u64,
+}
 
 impl Backend {
+    pub(crate) fn new(parts: BackendParts) -> Self {
+        let BackendParts { reader, identity, limits, mailbox, waiting, status, clock, election_timeout_ms } = parts;
+        let call_ms = CALL_MS + 2 * election_timeout_ms;
+        Self {
+            inner: Arc::new(Inner {
+                reader,
+                identity,
+                limits,
+                mailbox,
+                waiting,
+                gathered: Mutex::default(),
+                gathered_wake: tokio::sync::Notify::new(),
+                status,
+                clock,
+                call_ms,
+            }),
+        }
+    }
+
+    /// Runs for ever: carries gathered commands to the node, once per round of the network thread. The task becomes
+    /// runnable with the round's first command and runs behind everything that was runnable before it, so that a burst
+    /// of calls costs one lock and one wake-up.
+    pub(crate) async fn run_gathering(self) {
+        let mut commands = Vec::new();
+        loop {
+            self.inner.gathered_wake.notified().await;
+            std::mem::swap(&mut *self.inner.gathered.lock(), &mut commands);
+            self.inner.mailbox.propose(commands.drain(..));
+        }
+    }
+
+    /// Runs for ever: tells callers whose time is up.
+    pub(crate) async fn run_expiry(self) {
+        let mut interval = tokio::time::interval(std::time::Duration::from_millis(EXPIRY_INTERVAL_MS));
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            self.inner.waiting.expire(self.inner.clock.now_ms());
+        }
+    }
+
     /// The store, for reading.
     pub fn reader(&self) -> &StoreReader {
-        todo!()
+        &self.inner.reader
     }
     /// Who this member is.
     pub fn identity(&self) -> &Identity {
-        todo!()
+        &self.inner.identity
     }
     /// The bounds.
     pub fn limits(&self) -> &Limits {
-        todo!()
+        &self.inner.limits
     }
     /// The node's newest status.
     pub fn status(&self) -> NodeStatus {
-        todo!()
+        self.inner.status.read()
+    }
+    /// Tells every change of [`Self::status`].
+    pub fn subscribe_status(&self) -> watch::Receiver<NodeStatus> {
+        self.inner.status.subscribe()
     }
     /// Replicates a command and answers when this member applied it.
-    pub async fn propose(&self, _operation: Operation) -> Result<Reply, CallError> {
-        todo!()
+    pub async fn propose(&self, operation: Operation) -> Result<Reply, CallError> {
+        let inner = &*self.inner;
+        let mut command = Command { id: 0, operation: Some(operation) };
+        let (id, answer) = inner.waiting.enter_command(command.encoded_len(), self.deadline_ms())?;
+        command.id = id;
+        let is_first = {
+            let mut gathered = inner.gathered.lock();
+            gathered.push(command);
+            gathered.len() == 1
+        };
+        if is_first {
+            inner.gathered_wake.notify_one();
+        }
+        answer.await.unwrap_or(Err(CallError::TimedOut))
     }
     /// Returns when a read of [`Self::reader`] is linearizable.
     pub async fn read_barrier(&self) -> Result<(), CallError> {
-        todo!()
+        let inner = &*self.inner;
+        if inner.status.sole_voter.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let (ticket, answer) = inner.waiting.enter_read(self.deadline_ms())?;
+        if let Some(ticket) = ticket {
+            inner.mailbox.post(Input::Read { ticket });
+        }
+        answer.await.unwrap_or(Err(CallError::TimedOut))
     }
     /// What remains of a lease, ms, as this member knows it; `None`: no such lease.
-    pub async fn lease_remaining(&self, _id: i64) -> Result<Option<u64>, CallError> {
-        todo!()
+    pub async fn lease_remaining(&self, id: i64) -> Result<Option<u64>, CallError> {
+        let (ticket, answer) = self.inner.waiting.enter_lease(self.deadline_ms())?;
+        self.inner.mailbox.post(Input::AskLease { ticket, id });
+        answer.await.map_err(|_| CallError::TimedOut)
     }
     /// Asks the leader (this member) to hand over to `to`.
-    pub fn transfer_leader(&self, _to: u64) {
-        todo!()
+    pub fn transfer_leader(&self, to: u64) {
+        self.inner.mailbox.post(Input::TransferLeader { to });
     }
     /// A new positive lease id.
     pub fn new_lease_id(&self) -> i64 {
-        todo!()
+        rand::rng().random_range(1..=i64::MAX)
+    }
+
+    fn deadline_ms(&self) -> u64 {
+        self.inner.clock.now_ms() + self.inner.call_ms
     }
 }

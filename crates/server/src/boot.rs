@@ -1,0 +1,557 @@
+//! From a [`Config`] to a running member and to its end.
+//!
+//! Owns the order: folders and their lock, store, log, threads, listeners, readiness; and backwards at a stop. The
+//! invariant: nothing listens before the data is open and verified, and the process that stops gracefully has told its
+//! callers, handed over its leadership and written everything.
+
+use crate::backend::{Backend, BackendParts, Clock, Identity, Limits, StatusBoard};
+use crate::config::{Address, Config, InitialClusterState};
+use crate::api::ClientSurface;
+use crate::connection::serve_client;
+use crate::disk::{Durability, RealDisk, create_folder_durably};
+use crate::logging::FATAL;
+use crate::mailbox::Mailbox;
+use crate::member_ids::{cluster_id, member_id};
+use crate::metrics::Metrics;
+use crate::peer::{self, PeerConfig, Transport};
+use crate::shutdown::{StopSignals, die};
+use crate::threads::apply::{ApplyTask, ApplyThread};
+use crate::threads::disk::DiskTask;
+use crate::threads::node::NodeThread;
+use crate::threads::snapshots::SnapshotRoom;
+use crate::threads::{self, TASKS_MAX};
+use crate::waiting::{COMMANDS_MAX, Waiting};
+use anyhow::{Context, bail, ensure};
+use quorate_node::Node;
+use quorate_node::api::{Input, NodeConfig, NodeStatus, StorePoint};
+use quorate_node::wal::{self, Wal, WalConfig};
+use quorate_proto::etcdserverpb::Member;
+use quorate_proto::quoratepb::command::Operation;
+use quorate_proto::quoratepb::{ClusterVersionSet, ConfState, MemberPublish};
+use quorate_store::disk::Disk;
+use quorate_store::revlog::RevLogConfig;
+use quorate_store::store::{Bootstrap, Store, StoreConfig};
+use std::fs::{File, TryLockError};
+use std::io::IsTerminal;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+
+/// A segment of the log, bytes.
+const WAL_SEGMENT_BYTES: u64 = 64 << 20;
+/// A segment of the revision log, bytes.
+const REVISION_SEGMENT_BYTES: u32 = 64 << 20;
+/// Revisions kept in memory before they are written to their file, bytes.
+const REVISION_BUFFER_BYTES: usize = 256 << 10;
+/// Commands joined into one raft entry, bytes, unless one command alone is larger.
+const ENTRY_BYTES: usize = 1 << 20;
+/// What a request may grow by on its way into the log, bytes.
+const ENTRY_OVERHEAD_BYTES: usize = 512 << 10;
+/// Log kept in memory for followers that lag, bytes.
+const LOG_BYTES_MAX: usize = 32 << 20;
+/// How long a command waits for a leader, ms.
+const LEADERLESS_MS_MAX: u64 = 5_000;
+/// Connections waiting to be accepted.
+const LISTEN_BACKLOG: u32 = 4_096;
+/// Connections of clients at the most; more wait to be accepted.
+const CLIENT_CONNECTIONS_MAX: usize = 65_536;
+/// Helper threads (name resolution, snapshots, hashes) at the most.
+const BLOCKING_THREADS_MAX: usize = 16;
+/// How long a start waits for an older process to let go of the data folder.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+/// Pause before something that failed is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// How long a leader that stops waits for its successor.
+const HAND_OVER_WAIT: Duration = Duration::from_millis(600);
+/// How long open connections get to end.
+const CONNECTIONS_WAIT: Duration = Duration::from_millis(200);
+/// A stop that takes longer than this ends without its last checkpoint: the log has everything.
+const STOP_TIMEOUT: Duration = Duration::from_millis(1_400);
+
+/// Runs a member until it is stopped; the exit code.
+pub fn run(config: Config, greeting: Greeting) -> i32 {
+    let network = threads::spawn("network", move || {
+        if let Err(error) = serve(config, greeting) {
+            tracing::error!(target: FATAL, error = format!("{error:#}"), "cannot start");
+            std::process::exit(1);
+        }
+    });
+    match network.map(JoinHandle::join) {
+        Ok(Ok(())) => 0,
+        _ => 1,
+    }
+}
+
+/// Whether a person who started the server at a terminal is told what to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Greeting {
+    /// Two lines on a terminal's standard output.
+    OnTerminal,
+    /// Nothing beside the log: called as etcd.
+    Silent,
+}
+
+fn serve(config: Config, greeting: Greeting) -> anyhow::Result<()> {
+    log_settings(&config);
+    let _locks = lock_folders(&config)?;
+    let data = open_data(&config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .build()
+        .context("cannot start the network runtime")?;
+    let handle = runtime.handle().clone();
+    runtime.block_on(run_member(config, data, handle, greeting))
+}
+
+fn log_settings(config: &Config) {
+    for note in &config.notes {
+        if note.is_warning {
+            tracing::warn!(subject = note.subject.as_str(), "{}", note.text);
+        } else {
+            tracing::info!(subject = note.subject.as_str(), "{}", note.text);
+        }
+    }
+    let urls = |list: &[Address]| list.iter().map(Address::to_string).collect::<Vec<_>>().join(",");
+    tracing::info!(
+        "quorate-version" = crate::version::QUORATE,
+        "etcd-version" = crate::version::ETCD,
+        name = config.name.as_str(),
+        "data-dir" = config.data_dir.display().to_string(),
+        "wal-dir" = config.wal_dir.as_deref().map(|folder| folder.display().to_string()).unwrap_or_default(),
+        "member-initialized" = config.data_dir.join("member").is_dir(),
+        "heartbeat-interval" = format!("{}ms", config.heartbeat_interval_ms),
+        "election-timeout" = format!("{}ms", config.election_timeout_ms),
+        "snapshot-count" = config.snapshot_count,
+        "snapshot-catchup-entries" = 5000_u64,
+        "max-request-bytes" = config.max_request_bytes as u64,
+        "max-txn-ops" = config.max_txn_ops as u64,
+        "quota-backend-bytes" = config.quota_bytes,
+        "initial-advertise-peer-urls" = config.initial_advertise_peer_urls.join(","),
+        "listen-peer-urls" = urls(&config.listen_peer_urls),
+        "advertise-client-urls" = config.advertise_client_urls.join(","),
+        "listen-client-urls" = urls(&config.listen_client_urls),
+        "initial-cluster-token" = config.initial_cluster_token.as_str(),
+        "v2-deprecation" = "write-only",
+        "unsafe-no-fsync" = config.unsafe_no_fsync,
+        "starting an etcd server"
+    );
+    if config.unsafe_no_fsync {
+        tracing::warn!("syncs are left out (--unsafe-no-fsync): a crash of the machine loses acknowledged writes");
+    }
+}
+
+fn durability(config: &Config) -> Durability {
+    if config.unsafe_no_fsync { Durability::Unsynced } else { Durability::Synced }
+}
+
+/// Creates the folders and keeps every other process out of them while the answer lives.
+fn lock_folders(config: &Config) -> anyhow::Result<Vec<File>> {
+    let mut locks = vec![lock_folder(&config.data_dir.join("member"), durability(config))?];
+    if let Some(folder) = &config.wal_dir {
+        locks.push(lock_folder(folder, durability(config))?);
+    }
+    Ok(locks)
+}
+
+fn lock_folder(folder: &Path, durability: Durability) -> anyhow::Result<File> {
+    create_folder_durably(folder, durability).with_context(|| format!("cannot create {}", folder.display()))?;
+    let path = folder.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(RETRY_PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                bail!("another process uses {}: stop it, or choose another --data-dir", folder.display())
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
+        }
+    }
+}
+
+struct Data {
+    store: Store,
+    wal: Wal,
+    recovered: wal::Recovered,
+    identity: wal::Identity,
+    initial_members: Vec<Member>,
+}
+
+/// Opens store and log, or makes them for a new member.
+fn open_data(config: &Config) -> anyhow::Result<Data> {
+    let member_disk: Arc<dyn Disk> = Arc::new(RealDisk::new(config.data_dir.join("member"), durability(config)));
+    let (wal_disk, wal_folder): (Arc<dyn Disk>, &str) = match &config.wal_dir {
+        None => (member_disk.clone(), "wal"),
+        Some(folder) => (Arc::new(RealDisk::new(folder, durability(config))), "wal"),
+    };
+    let kept_identity = Wal::identity_of(&*wal_disk, wal_folder)?;
+    let has_wal = kept_identity.is_some();
+    let has_store = member_disk.list("store").context("cannot list the store's folder")?.iter().any(|f| f == "CURRENT");
+    let mut bootstrap = Bootstrap::default();
+    let mut identity = kept_identity.unwrap_or_default();
+    if !has_wal {
+        if config.initial_cluster_state == InitialClusterState::Existing {
+            bail!(
+                "--initial-cluster-state=existing with an empty data folder: joining a running cluster is not served by \
+                 this release of Quorate"
+            );
+        }
+        if let Err(reason) = config.verify_bootstrap() {
+            bail!(reason);
+        }
+        let members: Vec<Member> = config
+            .initial_cluster
+            .iter()
+            .map(|(name, urls)| Member {
+                id: member_id(urls, &config.initial_cluster_token),
+                name: name.clone(),
+                peer_ur_ls: urls.clone(),
+                ..Member::default()
+            })
+            .collect();
+        let mut voters: Vec<u64> = members.iter().map(|member| member.id).collect();
+        voters.sort_unstable();
+        identity.cluster_id = cluster_id(&voters);
+        let own = members.iter().find(|member| member.name == config.name).expect("verify_bootstrap checked it");
+        identity.member_id = own.id;
+        bootstrap = Bootstrap { members, conf_state: ConfState { voters, ..ConfState::default() } };
+    } else if !has_store {
+        bail!(
+            "{} has a log but no store: one of the folders was removed. Restore it, or remove this member from the \
+             cluster and add it again with an empty data folder",
+            config.data_dir.display()
+        );
+    }
+    let store_config = StoreConfig {
+        revlog: RevLogConfig { segment_bytes: REVISION_SEGMENT_BYTES, buffer_bytes: REVISION_BUFFER_BYTES },
+        quota_bytes: config.quota_bytes,
+    };
+    let initial_members = bootstrap.members.clone();
+    let store = Store::open(member_disk, "store", store_config, bootstrap)?;
+    ensure!(
+        has_wal || store.position().applied_index == 0,
+        "{} has a store but no log: one of the folders was removed. Restore it, or remove this member from the cluster \
+         and add it again with an empty data folder",
+        config.data_dir.display()
+    );
+    let wal_config = WalConfig { segment_bytes: WAL_SEGMENT_BYTES, sync: !config.unsafe_no_fsync };
+    let (wal, recovered) = Wal::open(wal_disk, wal_folder, wal_config, identity)?;
+    recovered.check(wal_folder, store.position().applied_index)?;
+    Ok(Data { store, wal, recovered, identity, initial_members })
+}
+
+/// What a running member holds.
+struct Running {
+    backend: Backend,
+    mailbox: Arc<Mailbox>,
+    waiting: Arc<Waiting>,
+    transport: Transport,
+    threads: Vec<JoinHandle<()>>,
+}
+
+fn start_threads(config: &Config, data: Data, runtime: Handle) -> anyhow::Result<Running> {
+    let Data { store, wal, recovered, identity, .. } = data;
+    let clock = Clock::start();
+    let reader = store.reader();
+    let mailbox = Arc::new(Mailbox::default());
+    let waiting = Arc::new(Waiting::new(rand::random()));
+    let snapshots = Arc::new(SnapshotRoom::default());
+    let status = StatusBoard::new(NodeStatus { id: identity.member_id, ..NodeStatus::default() });
+    let (disk_tasks, disk_queue) = crossbeam_channel::bounded::<DiskTask>(TASKS_MAX);
+    let (apply_tasks, apply_queue) = crossbeam_channel::bounded::<ApplyTask>(TASKS_MAX);
+    let entry_bytes_max = ENTRY_BYTES.max(config.max_request_bytes + ENTRY_OVERHEAD_BYTES);
+    let transport = Transport::new(PeerConfig {
+        cluster_id: identity.cluster_id,
+        member_id: identity.member_id,
+        // A message of raft holds entries of about one megabyte together, or one longer entry.
+        frame_bytes_max: 4 * entry_bytes_max,
+        mailbox: mailbox.clone(),
+        apply: apply_tasks.clone(),
+        snapshots: snapshots.clone(),
+        runtime,
+    });
+    transport.refresh(&reader.members());
+    let position = store.position();
+    let point = StorePoint {
+        applied_index: position.applied_index,
+        applied_term: position.applied_term,
+        conf_state: position.conf_state,
+        leases: position.leases,
+    };
+    let node_config = NodeConfig {
+        id: identity.member_id,
+        election_ticks: usize::try_from(config.election_timeout_ms / config.heartbeat_interval_ms)
+            .expect("bounded by the longest election timeout"),
+        tick_ms: config.heartbeat_interval_ms,
+        entry_bytes_max,
+        log_bytes_max: LOG_BYTES_MAX,
+        waiting_max: COMMANDS_MAX,
+        waiting_ms_max: LEADERLESS_MS_MAX,
+        seed: rand::random(),
+        incarnation: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(1, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)),
+    };
+    let node = Node::new(node_config, recovered, point, clock.now_ms());
+    let backend = Backend::new(BackendParts {
+        reader,
+        identity: Identity {
+            cluster_id: identity.cluster_id,
+            member_id: identity.member_id,
+            name: config.name.clone(),
+        },
+        limits: Limits {
+            request_bytes_max: config.max_request_bytes,
+            txn_operations_max: config.max_txn_ops,
+            // One and a half election timeouts, rounded up to seconds, as in etcd.
+            lease_ttl_s_min: i64::try_from((3 * config.election_timeout_ms).div_ceil(2).div_ceil(1_000))
+                .expect("bounded by the longest election timeout"),
+            quota_bytes: config.quota_bytes,
+            progress_interval: config.progress_interval,
+        },
+        mailbox: mailbox.clone(),
+        waiting: waiting.clone(),
+        status: status.clone(),
+        clock,
+        election_timeout_ms: config.election_timeout_ms,
+    });
+    let disk_thread = {
+        let mailbox = mailbox.clone();
+        threads::spawn("disk", move || threads::disk::run(wal, &disk_queue, &mailbox))
+    };
+    let apply_thread = ApplyThread {
+        store,
+        tasks: apply_queue,
+        mailbox: mailbox.clone(),
+        waiting: waiting.clone(),
+        snapshots,
+        peers: transport.clone(),
+        snapshot_count: config.snapshot_count,
+        entries_since_checkpoint: 0,
+    };
+    let node_thread = NodeThread {
+        node,
+        mailbox: mailbox.clone(),
+        waiting: waiting.clone(),
+        clock,
+        status,
+        disk: disk_tasks,
+        apply: apply_tasks,
+        peers: transport.clone(),
+        tick: Duration::from_millis(config.heartbeat_interval_ms),
+    };
+    let threads = vec![
+        disk_thread.context("cannot start the disk thread")?,
+        threads::spawn("apply", move || apply_thread.run()).context("cannot start the apply thread")?,
+        threads::spawn("node", move || node_thread.run()).context("cannot start the node thread")?,
+    ];
+    Ok(Running { backend, mailbox, waiting, transport, threads })
+}
+
+async fn run_member(config: Config, data: Data, runtime: Handle, greeting: Greeting) -> anyhow::Result<()> {
+    let mut signals = StopSignals::listen().context("cannot listen for signals")?;
+    let client_listeners = bind_all(&config.listen_client_urls)?;
+    let peer_listeners = bind_all(&config.listen_peer_urls)?;
+    for member in &data.initial_members {
+        tracing::info!(
+            "cluster-id" = format!("{:x}", data.identity.cluster_id),
+            "local-member-id" = format!("{:x}", data.identity.member_id),
+            "added-peer-id" = format!("{:x}", member.id),
+            "added-peer-peer-urls" = member.peer_ur_ls.join(","),
+            "added member"
+        );
+    }
+    let running = start_threads(&config, data, runtime)?;
+    tokio::spawn(running.backend.clone().run_gathering());
+    tokio::spawn(running.backend.clone().run_expiry());
+    for (address, listener) in peer_listeners {
+        tracing::info!(address = address.to_string(), "serving peer traffic");
+        tokio::spawn(peer::serve(listener, running.transport.clone(), running.backend.reader().clone()));
+    }
+    let (stop, stopped) = watch::channel(false);
+    let surface = Arc::new(ClientSurface::new(
+        running.backend.clone(),
+        Arc::new(Metrics::new()),
+        Duration::from_millis(config.election_timeout_ms),
+    ));
+    let room = Arc::new(Semaphore::new(CLIENT_CONNECTIONS_MAX));
+    let mut client_addresses = Vec::new();
+    for (address, listener) in client_listeners {
+        client_addresses.push(address);
+        tokio::spawn(accept_clients(listener, surface.clone(), room.clone(), stopped.clone()));
+    }
+    let publishing = tokio::spawn(become_ready(running.backend.clone(), config, client_addresses, greeting));
+    let cluster_version = tokio::spawn(set_cluster_version(running.backend.clone()));
+
+    let signal = signals.next().await;
+    tracing::info!(signal, "received signal; shutting down");
+    tokio::spawn(async move {
+        let signal = signals.next().await;
+        tracing::warn!(signal, "received another signal; leaving at once");
+        std::process::exit(1);
+    });
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    publishing.abort();
+    cluster_version.abort();
+    stop_member(running, &stop, &room, deadline).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The graceful end: leadership, connections, threads, in this order.
+async fn stop_member(running: Running, stop: &watch::Sender<bool>, room: &Semaphore, deadline: Instant) {
+    let Running { backend, mailbox, waiting, transport, threads } = running;
+    let status = backend.status();
+    if status.leader == status.id && !status.sole_voter {
+        mailbox.post(Input::TransferLeader { to: 0 });
+        let mut newest = backend.subscribe_status();
+        let handed_over = newest.wait_for(|status| status.leader != status.id && status.leader != 0);
+        match tokio::time::timeout(HAND_OVER_WAIT, handed_over).await {
+            Ok(_) => tracing::info!("handed leadership over"),
+            Err(_) => tracing::warn!("nobody took over the leadership in time"),
+        }
+    }
+    let _ = stop.send(true);
+    let all_room = u32::try_from(CLIENT_CONNECTIONS_MAX).expect("fits");
+    // Connections that do not end by themselves end with the process.
+    let _ = tokio::time::timeout(CONNECTIONS_WAIT, room.acquire_many(all_room)).await;
+    waiting.stop();
+    mailbox.stop();
+    let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok()));
+    match tokio::time::timeout(deadline.saturating_duration_since(Instant::now()), joined).await {
+        Ok(Ok(true)) => {}
+        Ok(_) => die("a thread ended in disorder", &"see above"),
+        Err(_) => {
+            tracing::warn!("the last checkpoint takes too long: the next start replays the log instead");
+            std::process::exit(0);
+        }
+    }
+    transport.stop();
+}
+
+/// Binds every address; an error names the one that failed.
+fn bind_all(addresses: &[Address]) -> anyhow::Result<Vec<(SocketAddr, TcpListener)>> {
+    addresses.iter().map(|address| bind(address).with_context(|| format!("cannot listen on {address}"))).collect()
+}
+
+fn bind(address: &Address) -> anyhow::Result<(SocketAddr, TcpListener)> {
+    let host = if address.host.is_empty() { "::" } else { address.host.as_str() };
+    let mut candidates: Vec<SocketAddr> = (host, address.port).to_socket_addrs()?.collect();
+    // Like Go: a name is bound at its IPv4 address if it has one.
+    candidates.sort_by_key(SocketAddr::is_ipv6);
+    if address.host.is_empty() {
+        candidates.push(SocketAddr::from(([0, 0, 0, 0], address.port)));
+    }
+    let mut result = Err(anyhow::anyhow!("no address"));
+    for candidate in candidates {
+        let listen = || {
+            let socket = if candidate.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            socket.set_reuseaddr(true)?;
+            socket.bind(candidate)?;
+            socket.listen(LISTEN_BACKLOG)
+        };
+        match listen() {
+            Ok(listener) => return Ok((listener.local_addr()?, listener)),
+            Err(error) => result = Err(anyhow::Error::from(error)),
+        }
+    }
+    result
+}
+
+async fn accept_clients(
+    listener: TcpListener,
+    surface: Arc<ClientSurface>,
+    room: Arc<Semaphore>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    loop {
+        let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                // Without it a call takes 44 ms; a socket that refuses it is broken and tells so soon.
+                let _ = stream.set_nodelay(true);
+                let (surface, stopped) = (surface.clone(), stopped.clone());
+                tokio::spawn(async move {
+                    serve_client(stream, surface, stopped).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(error = error.to_string(), "cannot accept a connection of a client");
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Tells the cluster this member's name and addresses, then everybody that it serves.
+async fn become_ready(backend: Backend, config: Config, addresses: Vec<SocketAddr>, greeting: Greeting) {
+    let publish = MemberPublish {
+        member_id: backend.identity().member_id,
+        name: config.name.clone(),
+        client_urls: config.advertise_client_urls.clone(),
+    };
+    while let Err(error) = backend.propose(Operation::MemberPublish(publish.clone())).await {
+        tracing::debug!(error = error.to_string(), "cannot publish this member yet");
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+    let identity = backend.identity();
+    tracing::info!(
+        "local-member-id" = format!("{:x}", identity.member_id),
+        "local-member-attributes" = format!("{{Name:{} ClientURLs:[{}]}}", config.name, publish.client_urls.join(" ")),
+        "cluster-id" = format!("{:x}", identity.cluster_id),
+        "published local member to cluster through raft"
+    );
+    tracing::info!("ready to serve client requests");
+    for address in &addresses {
+        tracing::info!(
+            traffic = "grpc+http",
+            address = address.to_string(),
+            "serving client traffic insecurely; this is strongly discouraged!"
+        );
+    }
+    if greeting == Greeting::OnTerminal && std::io::stdout().is_terminal() {
+        let endpoint = addresses.first().map(ToString::to_string).unwrap_or_default();
+        println!("Quorate {} serves etcd's API on {endpoint}; its data is in {}.", crate::version::QUORATE, config.data_dir.display());
+        println!("Try:  quorate ctl --endpoints={endpoint} put greeting hello   then   quorate ctl get greeting");
+    }
+}
+
+/// The first leader names the version that the cluster speaks.
+async fn set_cluster_version(backend: Backend) {
+    let mut status = backend.subscribe_status();
+    while backend.reader().cluster_version().is_empty() {
+        if status.wait_for(|status| status.leader != 0).await.is_err() {
+            return;
+        }
+        if backend.status().leader == backend.identity().member_id {
+            let version = ClusterVersionSet { version: crate::version::STORAGE.to_owned() };
+            if backend.propose(Operation::ClusterVersionSet(version)).await.is_ok() {
+                tracing::info!(
+                    "cluster-version" = crate::version::STORAGE,
+                    "set initial cluster version"
+                );
+                return;
+            }
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}

@@ -1,0 +1,291 @@
+//! From given values to a consistent [`Config`]: defaults, derived values, and every rule between settings.
+
+use super::parse::{Values, parse_bool};
+use super::table::find;
+use super::urls::{self, Address};
+use super::duration;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `--quota-backend-bytes=0` means this many.
+const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
+/// Longer election timeouts are refused, as in etcd.
+const ELECTION_TIMEOUT_MS_MAX: u64 = 50_000;
+/// Larger requests are refused: one must fit a segment of the log and a frame between members, several times.
+const REQUEST_BYTES_MAX: u64 = 16 << 20;
+
+/// What a member is told when it starts. Consistent: nothing below checks it again.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `--name`.
+    pub name: String,
+    /// `--data-dir`, resolved.
+    pub data_dir: PathBuf,
+    /// `--wal-dir`.
+    pub wal_dir: Option<PathBuf>,
+    /// Where clients connect.
+    pub listen_client_urls: Vec<Address>,
+    /// Where clients are told to connect.
+    pub advertise_client_urls: Vec<String>,
+    /// Where members connect.
+    pub listen_peer_urls: Vec<Address>,
+    /// Where members are told to connect.
+    pub initial_advertise_peer_urls: Vec<String>,
+    /// Names and peer URLs (sorted) of the first members.
+    pub initial_cluster: BTreeMap<String, Vec<String>>,
+    /// Whether the cluster is new.
+    pub initial_cluster_state: InitialClusterState,
+    /// `--initial-cluster-token`.
+    pub initial_cluster_token: String,
+    /// `--heartbeat-interval`, ms.
+    pub heartbeat_interval_ms: u64,
+    /// `--election-timeout`, ms.
+    pub election_timeout_ms: u64,
+    /// `--snapshot-count`.
+    pub snapshot_count: u64,
+    /// `--max-request-bytes`.
+    pub max_request_bytes: usize,
+    /// `--max-txn-ops`.
+    pub max_txn_ops: usize,
+    /// `--quota-backend-bytes`, resolved; 0: no limit.
+    pub quota_bytes: u64,
+    /// `--watch-progress-notify-interval`.
+    pub progress_interval: Duration,
+    /// `--log-level`.
+    pub log_level: String,
+    /// `--log-format`.
+    pub log_format: LogFormat,
+    /// `--log-outputs`.
+    pub log_outputs: Vec<String>,
+    /// `--unsafe-no-fsync`.
+    pub unsafe_no_fsync: bool,
+    /// What is to be logged about the settings themselves.
+    pub notes: Vec<Note>,
+}
+
+/// `--initial-cluster-state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitialClusterState {
+    /// The members of `--initial-cluster` make it together.
+    New,
+    /// This member was added to it.
+    Existing,
+}
+
+/// `--log-format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Console,
+}
+
+/// A remark about the settings, logged once the log is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Whether it is more than information.
+    pub is_warning: bool,
+    /// What.
+    pub text: String,
+    /// Which flag, variable, key or file.
+    pub subject: String,
+}
+
+impl Note {
+    pub(crate) fn warning(text: &str, subject: String) -> Self {
+        Self { is_warning: true, text: text.to_owned(), subject }
+    }
+    pub(crate) fn information(text: &str, subject: String) -> Self {
+        Self { is_warning: false, text: text.to_owned(), subject }
+    }
+}
+
+struct Lookup<'a>(&'a Values);
+
+impl Lookup<'_> {
+    fn is_given(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|text| !text.is_empty())
+    }
+    fn text(&self, name: &'static str) -> &str {
+        let default = find(name).expect("a flag of the table").default;
+        self.0.get(name).map_or(default, String::as_str)
+    }
+    fn number(&self, name: &'static str) -> i128 {
+        self.text(name).parse().expect("checked by the flag's kind")
+    }
+    fn unsigned(&self, name: &'static str) -> u64 {
+        u64::try_from(self.number(name)).expect("checked by the flag's kind")
+    }
+    fn urls(&self, name: &'static str) -> Vec<String> {
+        match self.text(name) {
+            "" => Vec::new(),
+            text => urls::parse_list(text).expect("checked by the flag's kind"),
+        }
+    }
+}
+
+/// Applies defaults and rules; the error is in etcd's words where etcd has the rule.
+pub(crate) fn resolve(values: &Values, notes: Vec<Note>) -> Result<Config, String> {
+    let given = Lookup(values);
+    let name = given.text("name").to_owned();
+    let data_dir = match given.text("data-dir") {
+        "" => format!("{name}.etcd"),
+        folder => folder.to_owned(),
+    };
+    let heartbeat_interval_ms = given.unsigned("heartbeat-interval");
+    let election_timeout_ms = given.unsigned("election-timeout");
+    if heartbeat_interval_ms == 0 {
+        return Err("--heartbeat-interval must be >0 (set to 0ms)".to_owned());
+    }
+    if election_timeout_ms == 0 {
+        return Err("--election-timeout must be >0 (set to 0ms)".to_owned());
+    }
+    if heartbeat_interval_ms.saturating_mul(5) > election_timeout_ms {
+        return Err(format!(
+            "--election-timeout[{election_timeout_ms}ms] should be at least as 5 times as \
+             --heartbeat-interval[{heartbeat_interval_ms}ms]"
+        ));
+    }
+    if election_timeout_ms > ELECTION_TIMEOUT_MS_MAX {
+        return Err(format!(
+            "--election-timeout[{election_timeout_ms}ms] is too long, and should be set less than \
+             {ELECTION_TIMEOUT_MS_MAX}ms"
+        ));
+    }
+    let max_request_bytes = given.unsigned("max-request-bytes");
+    if max_request_bytes > REQUEST_BYTES_MAX {
+        return Err(format!("--max-request-bytes[{max_request_bytes}] must be at most {REQUEST_BYTES_MAX}"));
+    }
+    let listen_client_urls = listen(&given.urls("listen-client-urls"))?;
+    let listen_peer_urls = listen(&given.urls("listen-peer-urls"))?;
+    if listen_client_urls.is_empty() || listen_peer_urls.is_empty() {
+        return Err("no valid URLs given".to_owned());
+    }
+    if given.is_given("listen-client-urls") && !given.is_given("advertise-client-urls") {
+        return Err("--advertise-client-urls is required when --listen-client-urls is set explicitly".to_owned());
+    }
+    let initial_advertise_peer_urls = given.urls("initial-advertise-peer-urls");
+    for url in &initial_advertise_peer_urls {
+        plain_tcp(&urls::parse(url)?, url)?;
+    }
+    let initial_cluster_text = if given.is_given("initial-cluster") {
+        given.text("initial-cluster").to_owned()
+    } else {
+        initial_advertise_peer_urls.iter().map(|url| format!("{name}={url}")).collect::<Vec<_>>().join(",")
+    };
+    let quota_bytes = match given.number("quota-backend-bytes") {
+        0 => QUOTA_BYTES_DEFAULT,
+        bytes => u64::try_from(bytes).unwrap_or(0),
+    };
+    let progress_nanoseconds =
+        duration::parse_nanoseconds(given.text("watch-progress-notify-interval")).expect("checked by the flag's kind");
+    let progress_interval = match u64::try_from(progress_nanoseconds) {
+        Ok(nanoseconds) if nanoseconds > 0 => Duration::from_nanos(nanoseconds),
+        _ => return Err("--watch-progress-notify-interval must be >0".to_owned()),
+    };
+    Ok(Config {
+        data_dir: PathBuf::from(data_dir),
+        wal_dir: Some(given.text("wal-dir")).filter(|folder| !folder.is_empty()).map(PathBuf::from),
+        listen_client_urls,
+        advertise_client_urls: given.urls("advertise-client-urls"),
+        listen_peer_urls,
+        initial_advertise_peer_urls,
+        initial_cluster: parse_cluster(&initial_cluster_text)?,
+        initial_cluster_state: match given.text("initial-cluster-state") {
+            "existing" => InitialClusterState::Existing,
+            _ => InitialClusterState::New,
+        },
+        initial_cluster_token: given.text("initial-cluster-token").to_owned(),
+        heartbeat_interval_ms,
+        election_timeout_ms,
+        snapshot_count: given.unsigned("snapshot-count"),
+        max_request_bytes: usize::try_from(max_request_bytes).expect("bounded above"),
+        max_txn_ops: usize::try_from(given.unsigned("max-txn-ops")).unwrap_or(usize::MAX),
+        quota_bytes,
+        progress_interval,
+        log_level: given.text("log-level").to_owned(),
+        log_format: if given.text("log-format") == "console" { LogFormat::Console } else { LogFormat::Json },
+        log_outputs: given.text("log-outputs").split(',').map(|output| output.trim().to_owned()).collect(),
+        unsafe_no_fsync: parse_bool(given.text("unsafe-no-fsync")).expect("checked by the flag's kind"),
+        name,
+        notes,
+    })
+}
+
+fn plain_tcp(address: &Address, url: &str) -> Result<(), String> {
+    if address.scheme == "http" {
+        return Ok(());
+    }
+    Err(format!("{url}: this release of Quorate serves http URLs only (no TLS and no unix sockets)"))
+}
+
+fn listen(list: &[String]) -> Result<Vec<Address>, String> {
+    list.iter()
+        .map(|url| {
+            let address = urls::parse(url)?;
+            plain_tcp(&address, url)?;
+            if address.is_bindable() { Ok(address) } else { Err(format!("expected IP in URL for binding ({url})")) }
+        })
+        .collect()
+}
+
+/// `a=http://x:1,a=http://x:2,b=http://y:1` to names with sorted URLs.
+fn parse_cluster(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
+    let mut members: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for pair in text.split(',').filter(|pair| !pair.is_empty()) {
+        let (name, url) = pair.split_once('=').unwrap_or((pair, ""));
+        let (name, url) = (name.trim(), url.trim());
+        if name.is_empty() || url.is_empty() {
+            return Err(format!("error setting up initial cluster: empty URL given for {name:?}"));
+        }
+        let address = urls::parse(url).map_err(|reason| format!("error setting up initial cluster: {reason}"))?;
+        plain_tcp(&address, url)?;
+        members.entry(name.to_owned()).or_default().push(url.to_owned());
+    }
+    for urls in members.values_mut() {
+        urls.sort();
+    }
+    Ok(members)
+}
+
+impl Config {
+    /// What a member without data must fulfil to help make a new cluster; etcd's words.
+    pub fn verify_bootstrap(&self) -> Result<(), String> {
+        if self.initial_cluster.is_empty() {
+            return Err("initial cluster unset and no discovery URL found".to_owned());
+        }
+        let Some(own) = self.initial_cluster.get(&self.name) else {
+            return Err(format!("couldn't find local name {:?} in the initial cluster configuration", self.name));
+        };
+        let named = |urls: Vec<&String>| urls.iter().map(|url| format!("{}={url}", self.name)).collect::<Vec<_>>();
+        let advertised = &self.initial_advertise_peer_urls;
+        let missing: Vec<&String> = own.iter().filter(|url| !advertised.contains(url)).collect();
+        if !missing.is_empty() {
+            return Err(format!(
+                "--initial-cluster has {} but missing from --initial-advertise-peer-urls={}",
+                named(missing).join(","),
+                advertised.join(",")
+            ));
+        }
+        let missing: Vec<&String> = advertised.iter().filter(|url| !own.contains(url)).collect();
+        if !missing.is_empty() {
+            return Err(format!(
+                "--initial-advertise-peer-urls has {} but missing from --initial-cluster={}",
+                missing.iter().map(|url| url.as_str()).collect::<Vec<_>>().join(","),
+                named(own.iter().collect()).join(",")
+            ));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        if !self.initial_cluster.values().flatten().all(|url| seen.insert(url)) {
+            let pairs: Vec<String> = self
+                .initial_cluster
+                .iter()
+                .flat_map(|(name, urls)| urls.iter().map(move |url| format!("{name}={url}")))
+                .collect();
+            return Err(format!("initial cluster {} has duplicate url", pairs.join(",")));
+        }
+        Ok(())
+    }
+}

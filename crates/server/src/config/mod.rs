@@ -1,0 +1,21 @@
+//! Settings: from the command line, the environment or a file to one checked [`Config`].
+//!
+//! Owns every flag's name, kind, default and help (one table) and every message about a bad one. Does not open, listen
+//! or create anything. The invariant: a `Config` that exists is consistent, so nothing below checks it again.
+
+mod checks;
+mod duration;
+mod file;
+mod help;
+mod parse;
+mod table;
+mod urls;
+
+#[cfg(test)]
+mod tests;
+
+pub use checks::{Config, InitialClusterState, LogFormat, Note};
+pub use help::{help_text, usage_text};
+pub use parse::{ConfigError, Parsed, parse};
+pub use table::{FLAGS, Flag, Kind, Section, Standing};
+pub use urls::{Address, parse as parse_url};

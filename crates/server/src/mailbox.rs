@@ -1,0 +1,177 @@
+//! The node thread's letter box: everything that waits for its next turn.
+//!
+//! Posting is one short lock, and wakes the thread only when it sleeps; a turn takes everything at once. Bounds: local
+//! commands and reads are bounded by the waiting table (`backend`); what peers say by [`PEER_BYTES_MAX`], beyond which
+//! their connections are not read; everything else are answers to the node's own effects.
+
+use parking_lot::{Condvar, Mutex};
+use quorate_node::api::Input;
+use quorate_proto::quoratepb::{Command, PeerMessage};
+use std::time::Instant;
+
+/// Bytes of messages from peers that wait for the node, at the most.
+pub(crate) const PEER_BYTES_MAX: usize = 64 << 20;
+
+/// Room that a turn's vectors keep for the next one, elements.
+const KEPT_CAPACITY_MAX: usize = 4096;
+
+/// What one turn of the node works on.
+#[derive(Default)]
+pub(crate) struct Turn {
+    /// In the order of arrival.
+    pub(crate) inputs: Vec<Input>,
+    /// Callers' commands, in the order of arrival.
+    pub(crate) commands: Vec<Command>,
+    /// Whether the thread is to end.
+    pub(crate) is_stopped: bool,
+}
+
+impl Turn {
+    /// Makes it fit for the next turn.
+    pub(crate) fn clear(&mut self) {
+        self.inputs.clear();
+        self.commands.clear();
+        self.inputs.shrink_to(KEPT_CAPACITY_MAX);
+        self.commands.shrink_to(KEPT_CAPACITY_MAX);
+    }
+}
+
+#[derive(Default)]
+struct State {
+    inputs: Vec<Input>,
+    commands: Vec<Command>,
+    peer_bytes: usize,
+    is_asleep: bool,
+    is_stopped: bool,
+}
+
+/// Shared by everybody who has something for the node.
+#[derive(Default)]
+pub(crate) struct Mailbox {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+impl Mailbox {
+    /// Something happened.
+    pub(crate) fn post(&self, input: Input) {
+        self.with(|state| state.inputs.push(input));
+    }
+
+    /// A caller wants these replicated.
+    pub(crate) fn propose(&self, commands: impl IntoIterator<Item = Command>) {
+        self.with(|state| state.commands.extend(commands));
+    }
+
+    /// A peer's message of `bytes`; gives it back while too much waits already (ask again later: the sender is slowed
+    /// down by its connection).
+    pub(crate) fn post_peer(&self, from: u64, message: PeerMessage, bytes: usize) -> Result<(), PeerMessage> {
+        let mut refused = Some(message);
+        self.with(|state| {
+            if state.peer_bytes == 0 || state.peer_bytes + bytes <= PEER_BYTES_MAX {
+                state.peer_bytes += bytes;
+                state.inputs.extend(refused.take().map(|message| Input::Peer { from, message }));
+            }
+        });
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Ends the node thread after what was posted before.
+    pub(crate) fn stop(&self) {
+        self.with(|state| state.is_stopped = true);
+    }
+
+    /// Waits until something is there or `deadline`, and takes all of it. `turn` must be clear.
+    pub(crate) fn take(&self, deadline: Instant, turn: &mut Turn) {
+        debug_assert!(turn.inputs.is_empty() && turn.commands.is_empty());
+        let mut state = self.state.lock();
+        while state.inputs.is_empty() && state.commands.is_empty() && !state.is_stopped {
+            state.is_asleep = true;
+            let timed_out = self.wake.wait_until(&mut state, deadline).timed_out();
+            state.is_asleep = false;
+            if timed_out {
+                break;
+            }
+        }
+        std::mem::swap(&mut state.inputs, &mut turn.inputs);
+        std::mem::swap(&mut state.commands, &mut turn.commands);
+        state.peer_bytes = 0;
+        turn.is_stopped = state.is_stopped;
+    }
+
+    fn with(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock();
+        change(&mut state);
+        let wake = std::mem::take(&mut state.is_asleep);
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    fn command(id: u64) -> Command {
+        Command { id, operation: None }
+    }
+
+    #[test]
+    fn a_turn_takes_everything_in_order() {
+        let mailbox = Mailbox::default();
+        mailbox.propose([command(1)]);
+        mailbox.post(Input::Read { ticket: 7 });
+        mailbox.propose([command(2), command(3)]);
+        mailbox.post(Input::Tick);
+        let mut turn = Turn::default();
+        mailbox.take(Instant::now(), &mut turn);
+        assert_eq!(turn.commands.iter().map(|command| command.id).collect::<Vec<_>>(), [1, 2, 3]);
+        assert!(matches!(turn.inputs[..], [Input::Read { ticket: 7 }, Input::Tick]));
+        turn.clear();
+        mailbox.take(Instant::now(), &mut turn);
+        assert!(turn.inputs.is_empty() && turn.commands.is_empty() && !turn.is_stopped);
+    }
+
+    #[test]
+    fn a_sleeping_reader_is_woken() {
+        let mailbox = Arc::new(Mailbox::default());
+        let reader = std::thread::spawn({
+            let mailbox = mailbox.clone();
+            move || {
+                let mut turn = Turn::default();
+                let begin = Instant::now();
+                mailbox.take(begin + Duration::from_secs(60), &mut turn);
+                (turn.commands.len(), begin.elapsed())
+            }
+        });
+        mailbox.propose([command(1)]);
+        let (taken, waited) = reader.join().expect("reader");
+        assert_eq!(taken, 1);
+        assert!(waited < Duration::from_secs(30), "{waited:?}");
+    }
+
+    #[test]
+    fn peers_are_slowed_down_beyond_the_bound() {
+        let mailbox = Mailbox::default();
+        let message = PeerMessage::default;
+        assert!(mailbox.post_peer(2, message(), PEER_BYTES_MAX + 1).is_ok(), "one message always fits");
+        assert!(mailbox.post_peer(2, message(), 1).is_err());
+        let mut turn = Turn::default();
+        mailbox.take(Instant::now(), &mut turn);
+        assert_eq!(turn.inputs.len(), 1);
+        assert!(mailbox.post_peer(2, message(), 1).is_ok());
+    }
+
+    #[test]
+    fn a_stop_ends_the_wait() {
+        let mailbox = Mailbox::default();
+        mailbox.stop();
+        let mut turn = Turn::default();
+        mailbox.take(Instant::now() + Duration::from_secs(60), &mut turn);
+        assert!(turn.is_stopped);
+    }
+}

@@ -1,0 +1,120 @@
+//! Connecting to a peer: TCP, the upgrade request, the socket's settings.
+
+use super::{CLUSTER_HEADER, FROM_HEADER, PROTOCOL, TO_HEADER};
+use crate::config::Address;
+use socket2::{SockRef, TcpKeepalive};
+use std::io;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for the answer to the upgrade request.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes that are sent but not confirmed for this long end the connection.
+const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(5);
+/// Silence after which a connection is checked, and between checks.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+/// Bytes of the answer's head at the most.
+const ANSWER_BYTES_MAX: usize = 4096;
+
+/// Why there is no connection.
+#[derive(Debug, Error)]
+pub(crate) enum DialError {
+    /// Nobody listens there.
+    #[error("connection refused")]
+    Refused,
+    /// Another failure on the way.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The other side answered, but does not want us.
+    #[error("{status}: {body}")]
+    Rejected {
+        /// The status line.
+        status: String,
+        /// Its words.
+        body: String,
+    },
+    /// The member has no address that could be reached.
+    #[error("no usable peer URL")]
+    NoAddress,
+}
+
+/// Who connects to whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Route {
+    pub(crate) cluster_id: u64,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+/// Settings that every connection between members has.
+pub(crate) fn settle(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_user_timeout(Some(UNCONFIRMED_TIMEOUT))?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
+}
+
+/// A TCP connection to the first address that accepts one.
+pub(crate) async fn connect(addresses: &[Address]) -> Result<TcpStream, DialError> {
+    let mut result = Err(DialError::NoAddress);
+    for address in addresses {
+        let target = (address.host.as_str(), address.port);
+        result = match timeout(CONNECT_TIMEOUT, TcpStream::connect(target)).await {
+            Ok(Ok(stream)) => {
+                settle(&stream)?;
+                return Ok(stream);
+            }
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(DialError::Refused),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+        };
+    }
+    result
+}
+
+/// A connection that the peer upgraded for frames.
+pub(crate) async fn dial(addresses: &[Address], path: &str, route: Route) -> Result<TcpStream, DialError> {
+    let mut stream = connect(addresses).await?;
+    let host = addresses.first().map_or("", |address| address.host.as_str());
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\
+         {CLUSTER_HEADER}: {:x}\r\n{FROM_HEADER}: {:x}\r\n{TO_HEADER}: {:x}\r\nContent-Length: 0\r\n\r\n",
+        route.cluster_id, route.from, route.to
+    );
+    let answer = async {
+        stream.write_all(request.as_bytes()).await?;
+        let mut head = Vec::new();
+        let end = loop {
+            if let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") {
+                break end;
+            }
+            if head.len() >= ANSWER_BYTES_MAX {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer without end").into());
+            }
+            let mut piece = [0; 512];
+            match stream.read(&mut piece).await? {
+                0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                count => head.extend_from_slice(&piece[..count]),
+            }
+        };
+        let text = String::from_utf8_lossy(&head[..end]);
+        let status = text.lines().next().unwrap_or_default();
+        if status.starts_with("HTTP/1.1 101") {
+            return Ok(());
+        }
+        Err(DialError::Rejected {
+            status: status.to_owned(),
+            body: String::from_utf8_lossy(&head[end + 4..]).trim().to_owned(),
+        })
+    };
+    match timeout(ANSWER_TIMEOUT, answer).await {
+        Ok(result) => result?,
+        Err(_) => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+    }
+    Ok(stream)
+}

@@ -1,0 +1,207 @@
+//! The transport over real sockets: two members that talk, strangers that are refused, garbage that ends a connection.
+
+use super::dial::{DialError, Route, dial};
+use super::frame::frame;
+use super::{PeerConfig, STREAM_PATH, Transport, serve};
+use crate::config::parse_url;
+use crate::mailbox::{Mailbox, Turn};
+use crate::threads::snapshots::SnapshotRoom;
+use quorate_node::api::Input;
+use quorate_proto::etcdserverpb::Member;
+use quorate_proto::quoratepb::{ConfState, PeerMessage, RaftMessage, peer_message};
+use quorate_store::memory_disk::MemoryDisk;
+use quorate_store::revlog::RevLogConfig;
+use quorate_store::store::{Bootstrap, Store, StoreConfig};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+const CLUSTER: u64 = 0xc;
+
+struct Peer {
+    id: u64,
+    url: String,
+    mailbox: Arc<Mailbox>,
+    transport: Transport,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+fn member(id: u64, url: &str) -> Member {
+    Member { id, name: format!("m{id}"), peer_ur_ls: vec![url.to_owned()], ..Member::default() }
+}
+
+/// A member that listens, knowing nobody.
+async fn peer(id: u64) -> Peer {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
+    let url = format!("http://{}", listener.local_addr().expect("address"));
+    let config = StoreConfig {
+        revlog: RevLogConfig { segment_bytes: 1 << 20, buffer_bytes: 4096 },
+        quota_bytes: 0,
+    };
+    let bootstrap = Bootstrap { members: vec![member(id, &url)], conf_state: ConfState::default() };
+    let store = Store::open(Arc::new(MemoryDisk::default()), "store", config, bootstrap).expect("store");
+    let mailbox = Arc::new(Mailbox::default());
+    let transport = Transport::new(PeerConfig {
+        cluster_id: CLUSTER,
+        member_id: id,
+        frame_bytes_max: 1 << 20,
+        mailbox: mailbox.clone(),
+        apply: crossbeam_channel::bounded(1).0,
+        snapshots: Arc::new(SnapshotRoom::default()),
+        runtime: tokio::runtime::Handle::current(),
+    });
+    let serving = tokio::spawn(serve(listener, transport.clone(), store.reader()));
+    Peer { id, url, mailbox, transport, serving }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime").block_on(test);
+}
+
+/// Waits until an input comes that `wanted` turns into something.
+async fn expect<T>(mailbox: &Mailbox, wanted: impl Fn(Input) -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    let mut turn = Turn::default();
+    loop {
+        turn.clear();
+        mailbox.take(Instant::now(), &mut turn);
+        if let Some(found) = turn.inputs.drain(..).find_map(&wanted) {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "nothing came in time");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn raft(term: u64) -> PeerMessage {
+    PeerMessage { kind: Some(peer_message::Kind::Raft(RaftMessage { term, ..RaftMessage::default() })) }
+}
+
+fn term_from(input: Input, sender: u64) -> Option<u64> {
+    match input {
+        Input::Peer { from, message: PeerMessage { kind: Some(peer_message::Kind::Raft(raft)) } } if from == sender => {
+            Some(raft.term)
+        }
+        _ => None,
+    }
+}
+
+async fn pair() -> (Peer, Peer) {
+    let (one, two) = (peer(1).await, peer(2).await);
+    let members = [member(1, &one.url), member(2, &two.url)];
+    one.transport.refresh(&members);
+    two.transport.refresh(&members);
+    (one, two)
+}
+
+#[test]
+fn messages_arrive_in_order_both_ways() {
+    run(async {
+        let (one, two) = pair().await;
+        for term in 1..=3 {
+            one.transport.send(2, &raft(term));
+        }
+        two.transport.send(1, &raft(9));
+        let mut seen = 0;
+        while seen < 3 {
+            // What waited for the connection may be dropped, and is repeated here as raft does.
+            let term = expect(&two.mailbox, |input| term_from(input, one.id)).await;
+            assert!(term > seen);
+            seen = term;
+        }
+        assert_eq!(expect(&one.mailbox, |input| term_from(input, two.id)).await, 9);
+    });
+}
+
+#[test]
+fn a_peer_that_is_gone_is_told_once_and_found_again() {
+    run(async {
+        let (one, two) = pair().await;
+        two.transport.send(1, &raft(1));
+        expect(&one.mailbox, |input| term_from(input, 2)).await;
+        let address = two.url.strip_prefix("http://").expect("a URL").to_owned();
+        two.transport.stop();
+        two.serving.abort();
+        let _ = two.serving.await;
+        let gone = |input| matches!(input, Input::PeerLost { peer: 2, refused: true }).then_some(());
+        expect(&one.mailbox, gone).await;
+        let listener = TcpListener::bind(&address).await.expect("listen again");
+        let deadline = Instant::now() + DEADLINE;
+        let found = tokio::time::timeout_at(deadline.into(), listener.accept()).await;
+        assert!(found.is_ok_and(|accepted| accepted.is_ok()), "no new attempt came");
+    });
+}
+
+#[test]
+fn strangers_are_refused_with_the_reason() {
+    run(async {
+        let (_one, two) = pair().await;
+        let addresses = [parse_url(&two.url).expect("URL")];
+        for (route, reason) in [
+            (Route { cluster_id: CLUSTER + 1, from: 1, to: 2 }, "cluster ID mismatch"),
+            (Route { cluster_id: CLUSTER, from: 1, to: 3 }, "member ID mismatch"),
+            (Route { cluster_id: CLUSTER, from: 7, to: 2 }, "the sender is not a member of the cluster"),
+        ] {
+            match dial(&addresses, STREAM_PATH, route).await {
+                Err(DialError::Rejected { status, .. }) => assert!(status.contains("412"), "{reason}: {status}"),
+                other => panic!("{reason}: {other:?}"),
+            }
+        }
+        assert!(dial(&addresses, STREAM_PATH, Route { cluster_id: CLUSTER, from: 1, to: 2 }).await.is_ok());
+    });
+}
+
+#[test]
+fn garbage_ends_the_connection_and_nothing_else() {
+    run(async {
+        let (one, two) = pair().await;
+        let addresses = [parse_url(&two.url).expect("URL")];
+        let route = Route { cluster_id: CLUSTER, from: 1, to: 2 };
+        let mut wrong_sum = frame(b"x").to_vec();
+        wrong_sum[4] ^= 1;
+        for garbage in [vec![0xff; 64], wrong_sum, frame(&[0xff; 9]).to_vec()] {
+            let mut stream = dial(&addresses, STREAM_PATH, route).await.expect("dial");
+            stream.write_all(&garbage).await.expect("write");
+            let end = tokio::time::timeout(DEADLINE, stream.read(&mut [0; 1])).await.expect("closed in time");
+            assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+        }
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            assert!(Instant::now() < deadline, "the peer's own connection did not come back");
+            one.transport.send(2, &raft(5));
+            let mut turn = Turn::default();
+            two.mailbox.take(Instant::now(), &mut turn);
+            if turn.inputs.into_iter().any(|input| term_from(input, 1) == Some(5)) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+}
+
+async fn request(url: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(url.strip_prefix("http://").expect("URL")).await.expect("connect");
+    stream.write_all(request.as_bytes()).await.expect("write");
+    let mut answer = Vec::new();
+    tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await.expect("in time").expect("read");
+    String::from_utf8(answer).expect("text")
+}
+
+#[test]
+fn tools_read_members_and_version() {
+    run(async {
+        let one = peer(1).await;
+        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let members = request(&one.url, &get("/members")).await;
+        let expected = format!("[{{\"id\":1,\"peerURLs\":[\"{}\"],\"name\":\"m1\"}}]\n", one.url);
+        assert!(members.starts_with("HTTP/1.1 200") && members.ends_with(&expected), "{members}");
+        let version = request(&one.url, &get("/version")).await;
+        assert!(version.contains("{\"etcdserver\":\"3.7.3\",\"etcdcluster\":\"not_decided\""), "{version}");
+        assert!(request(&one.url, &get("/raft")).await.starts_with("HTTP/1.1 404"));
+        let bare = format!("POST {STREAM_PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        let refused = request(&one.url, &bare).await;
+        assert!(refused.starts_with("HTTP/1.1 412") && refused.ends_with("incompatible version\n"), "{refused}");
+    });
+}

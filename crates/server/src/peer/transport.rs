@@ -1,0 +1,152 @@
+//! All peers together: who is a member, a link to each, and the way in for the node's messages.
+
+use super::dial::Route;
+use super::link::Link;
+use super::snapshot;
+use crate::config::{Address, parse_url};
+use crate::mailbox::Mailbox;
+use crate::threads::apply::ApplyTask;
+use crate::threads::snapshots::SnapshotRoom;
+use crossbeam_channel::Sender;
+use parking_lot::Mutex;
+use quorate_node::api::Input;
+use quorate_proto::etcdserverpb::Member;
+use quorate_proto::quoratepb::{PeerMessage, RaftMessage};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+/// What the transport is made of.
+pub(crate) struct PeerConfig {
+    pub(crate) cluster_id: u64,
+    pub(crate) member_id: u64,
+    /// Frames longer than this are refused, bytes.
+    pub(crate) frame_bytes_max: usize,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) apply: Sender<ApplyTask>,
+    pub(crate) snapshots: Arc<SnapshotRoom>,
+    pub(crate) runtime: Handle,
+}
+
+struct Peer {
+    link: Arc<Link>,
+    sending: AbortHandle,
+    /// The task that reads the peer's connection to us; a newer connection replaces it.
+    receiving: Option<AbortHandle>,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.sending.abort();
+        if let Some(receiving) = &self.receiving {
+            receiving.abort();
+        }
+    }
+}
+
+struct Inner {
+    config: PeerConfig,
+    peers: Mutex<BTreeMap<u64, Peer>>,
+}
+
+/// Cheap to share; every method may be called from any thread and none waits.
+#[derive(Clone)]
+pub(crate) struct Transport {
+    inner: Arc<Inner>,
+}
+
+impl Transport {
+    pub(crate) fn new(config: PeerConfig) -> Self {
+        Self { inner: Arc::new(Inner { config, peers: Mutex::default() }) }
+    }
+
+    pub(crate) fn config(&self) -> &PeerConfig {
+        &self.inner.config
+    }
+
+    /// Follows the member table: links to new members open, those to removed ones close.
+    pub(crate) fn refresh(&self, members: &[Member]) {
+        let config = &self.inner.config;
+        let wanted: BTreeMap<u64, Vec<Address>> = members
+            .iter()
+            .filter(|member| member.id != config.member_id)
+            .map(|member| (member.id, member.peer_ur_ls.iter().filter_map(|url| parse_url(url).ok()).collect()))
+            .collect();
+        let mut peers = self.inner.peers.lock();
+        peers.retain(|id, _| wanted.contains_key(id));
+        for (id, addresses) in wanted {
+            if let Some(peer) = peers.get(&id) {
+                peer.link.set_addresses(addresses);
+                continue;
+            }
+            let link = Arc::new(Link::new(id, addresses));
+            let route = self.route(id);
+            let sending = config.runtime.spawn(link.clone().run(route, config.mailbox.clone())).abort_handle();
+            peers.insert(id, Peer { link, sending, receiving: None });
+        }
+    }
+
+    /// Queues a message; one to an unknown member is lost.
+    pub(crate) fn send(&self, to: u64, message: &PeerMessage) {
+        if let Some(link) = self.link(to) {
+            link.send(message);
+        }
+    }
+
+    /// Streams the snapshot that was made for this message.
+    pub(crate) fn send_snapshot(&self, to: u64, message: RaftMessage) {
+        let config = &self.inner.config;
+        let index = message.snapshot.as_ref().map_or(0, |snapshot| snapshot.index);
+        let (Some(link), Some(built)) = (self.link(to), config.snapshots.built_at(index)) else {
+            config.mailbox.post(Input::SnapshotSent { to, delivered: false });
+            return;
+        };
+        let route = self.route(to);
+        let mailbox = config.mailbox.clone();
+        config.runtime.spawn(async move {
+            let result = snapshot::send(&link.addresses(), route, &message, built).await;
+            match &result {
+                Ok(bytes) => tracing::info!(
+                    "remote-peer-id" = format!("{to:x}"),
+                    "applied-index" = index,
+                    bytes,
+                    "sent database snapshot"
+                ),
+                Err(error) => tracing::warn!(
+                    "remote-peer-id" = format!("{to:x}"),
+                    error = error.to_string(),
+                    "cannot send a snapshot"
+                ),
+            }
+            mailbox.post(Input::SnapshotSent { to, delivered: result.is_ok() });
+        });
+    }
+
+    /// The link to a member.
+    pub(crate) fn link(&self, id: u64) -> Option<Arc<Link>> {
+        self.inner.peers.lock().get(&id).map(|peer| peer.link.clone())
+    }
+
+    /// From here on `task` reads this member's messages; an older connection of it ends.
+    pub(crate) fn replace_receiving(&self, from: u64, task: AbortHandle) {
+        match self.inner.peers.lock().get_mut(&from) {
+            Some(peer) => {
+                if let Some(older) = peer.receiving.replace(task) {
+                    older.abort();
+                }
+            }
+            None => task.abort(),
+        }
+    }
+
+    /// Closes everything.
+    pub(crate) fn stop(&self) {
+        self.inner.peers.lock().clear();
+    }
+
+    fn route(&self, to: u64) -> Route {
+        let config = &self.inner.config;
+        Route { cluster_id: config.cluster_id, from: config.member_id, to }
+    }
+}

@@ -1,0 +1,115 @@
+//! The node thread: gives consensus its turns, and carries out what it decides.
+//!
+//! The invariant: the node never waits for anything but its mailbox and the next tick; its effects are handed on in
+//! order.
+
+use crate::backend::{CallError, Clock, StatusBoard};
+use crate::mailbox::{Mailbox, Turn};
+use crate::peer::Transport;
+use crate::threads::apply::ApplyTask;
+use crate::threads::disk::DiskTask;
+use crate::waiting::Waiting;
+use crossbeam_channel::Sender;
+use quorate_node::Node;
+use quorate_node::api::{Effect, Input};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Ticks that a turn gives at the most: a process that was stopped for long must not conclude from its own absence that
+/// everybody else is gone.
+const TICKS_MAX: u32 = 3;
+
+/// The thread's state.
+pub(crate) struct NodeThread {
+    pub(crate) node: Node,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) waiting: Arc<Waiting>,
+    pub(crate) clock: Clock,
+    pub(crate) status: StatusBoard,
+    pub(crate) disk: Sender<DiskTask>,
+    pub(crate) apply: Sender<ApplyTask>,
+    pub(crate) peers: Transport,
+    pub(crate) tick: Duration,
+}
+
+impl NodeThread {
+    /// Runs until the mailbox is stopped; then the disk and apply threads are told to stop behind their tasks.
+    pub(crate) fn run(mut self) {
+        let mut turn = Turn::default();
+        let mut next_tick = Instant::now() + self.tick;
+        loop {
+            self.mailbox.take(next_tick, &mut turn);
+            let now_ms = self.clock.now_ms();
+            let now = Instant::now();
+            let mut ticks = 0;
+            while next_tick <= now && ticks < TICKS_MAX {
+                self.node.handle(now_ms, Input::Tick);
+                next_tick += self.tick;
+                ticks += 1;
+            }
+            if next_tick <= now {
+                next_tick = now + self.tick;
+            }
+            for input in turn.inputs.drain(..) {
+                if let Input::Read { ticket } = input {
+                    self.waiting.close_read_group(ticket);
+                }
+                self.node.handle(now_ms, input);
+            }
+            if !turn.commands.is_empty() {
+                self.node.handle(now_ms, Input::Propose(std::mem::take(&mut turn.commands)));
+            }
+            for effect in self.node.effects(now_ms) {
+                self.carry_out(effect);
+            }
+            if turn.is_stopped {
+                break;
+            }
+            turn.clear();
+        }
+        // Either thread may have ended the process already; then nobody is left to tell.
+        let _ = self.disk.send(DiskTask::Stop);
+        let _ = self.apply.send(ApplyTask::Stop);
+    }
+
+    fn carry_out(&self, effect: Effect) {
+        match effect {
+            Effect::Persist(persist) => self.to_disk(DiskTask::Persist(persist)),
+            Effect::TruncateLog { up_to } => self.to_disk(DiskTask::Truncate { up_to }),
+            Effect::Send { to, message } => self.peers.send(to, &message),
+            Effect::SendSnapshot { to, message } => self.peers.send_snapshot(to, message),
+            Effect::Apply(entries) => self.to_apply(ApplyTask::Entries(entries)),
+            Effect::BuildSnapshot => self.to_apply(ApplyTask::BuildSnapshot),
+            Effect::InstallSnapshot(point) => self.to_apply(ApplyTask::Install(point)),
+            Effect::ReadReady { tickets } => self.waiting.answer_reads(&tickets, Ok(())),
+            Effect::ReadFailed { tickets, reason } => {
+                self.waiting.answer_reads(&tickets, Err(CallError::Refused(reason)));
+            }
+            Effect::LeaseRemaining { ticket, remaining_ms } => self.waiting.answer_lease(ticket, remaining_ms),
+            Effect::Refused { ids, reason } => {
+                self.waiting.answer_commands(ids.into_iter().map(|id| (id, Err(CallError::Refused(reason)))));
+            }
+            Effect::Status(status) => {
+                let before = self.status.read();
+                if before.leader != status.leader {
+                    tracing::info!(
+                        "local-member-id" = format!("{:x}", status.id),
+                        "previous-leader-id" = format!("{:x}", before.leader),
+                        "leader-id" = format!("{:x}", status.leader),
+                        term = status.term,
+                        "raft leader changed"
+                    );
+                }
+                self.status.publish(status);
+            }
+        }
+    }
+
+    fn to_disk(&self, task: DiskTask) {
+        self.disk.send(task).expect("the disk thread outlives the node thread");
+    }
+
+    fn to_apply(&self, task: ApplyTask) {
+        self.apply.send(task).expect("the apply thread outlives the node thread");
+    }
+}
