@@ -334,7 +334,10 @@ impl Store {
     /// One bounded step of compaction: forgets unreachable versions, then gives their space back. Answers whether there
     /// is more to do.
     pub fn maintain(&mut self, bytes_max: usize) -> Result<bool, DiskError> {
-        if let Some(after) = self.prune.take() {
+        // A rewriting ends before anything more is called dead, so that places told and deaths can't part.
+        if !self.log.is_rewriting()
+            && let Some(after) = self.prune.take()
+        {
             let mut dead: Vec<Location> = Vec::new();
             let resume = {
                 let mut state = self.core.state.write();

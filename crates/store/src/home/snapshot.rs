@@ -113,7 +113,7 @@ impl SnapshotSource {
                 return Err(segment.corrupt(segment.length(), what));
             }
             total += (FRAME_HEAD_BYTES + SEGMENT_PAYLOAD_BYTES) as u64 + framed_bytes(reference.length);
-            named.push((*reference, segment.clone()));
+            named.push((reference.clone(), segment.clone()));
         }
         Ok(Self { total, checksum: 0, checkpoint: checkpoint_bytes, segments: named, next: Next::Preamble })
     }
@@ -316,7 +316,7 @@ impl SnapshotSink {
         if let State::Checkpoint { encoded } = &self.state {
             match Checkpoint::decode(&encoded[..]) {
                 Ok(checkpoint) => {
-                    let missing = checkpoint.segments.iter().copied().collect();
+                    let missing = checkpoint.segments.iter().cloned().collect();
                     self.state = State::Segments { checkpoint, missing, writing: None };
                 }
                 Err(error) => return self.corrupt(format!("a checkpoint that cannot be read: {error}")),
@@ -328,13 +328,14 @@ impl SnapshotSink {
     fn take_segment(&mut self, payload: &[u8]) -> Result<(), DiskError> {
         self.begin_segments()?;
         let sealed = payload[12];
-        let reference = SegmentRef { id: u32_at(payload, 0), length: u64_at(payload, 4), sealed: sealed == 1 };
+        let (id, length) = (u32_at(payload, 0), u64_at(payload, 4));
         let State::Segments { missing, writing, .. } = &mut self.state else {
             return self.corrupt("a segment behind the end");
         };
-        if sealed > 1 || writing.is_some() || missing.pop_front() != Some(reference) {
-            return self.corrupt(format!("segment {}, which the checkpoint does not name here", reference.id));
-        }
+        let is_next = |named: &SegmentRef| (named.id, named.length, u8::from(named.sealed)) == (id, length, sealed);
+        let Some(reference) = missing.pop_front().filter(is_next).filter(|_| writing.is_none()) else {
+            return self.corrupt(format!("segment {id}, which the checkpoint does not name here"));
+        };
         let path = segment_path(&self.folder, reference.id);
         let file = self.disk.create(&path).map_err(|error| DiskError::io(&path, error))?;
         *writing = Some(Writing { reference, file, written: 0 });

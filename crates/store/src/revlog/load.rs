@@ -4,6 +4,7 @@
 //! Invariant: everything told was verified; records are told in strictly rising revision order; a file that lacks
 //! anything that the checkpoint covers is an error, never a shorter log.
 
+use super::dead::DeadRecords;
 use super::footer::{FooterBuilder, FooterCursor, TRAILER_BYTES, Trailer};
 use super::record::{KeyFields, LoadedEntry, Location, key_fields};
 use super::scan::{Blocks, Verified};
@@ -12,6 +13,7 @@ use crate::disk::Disk;
 use crate::error::DiskError;
 use crate::revision::Revision;
 use quorate_proto::quoratepb::SegmentRef;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Takes entries, in revision order over all segments.
@@ -20,6 +22,8 @@ pub(super) struct Loader<'a> {
     pub(super) folder: &'a str,
     /// The newest revision so far.
     pub(super) last: Revision,
+    /// The dead records of every segment, with their lengths as they are met.
+    pub(super) dead: BTreeMap<u32, DeadRecords>,
     pub(super) entry: &'a mut dyn FnMut(LoadedEntry<'_>),
 }
 
@@ -56,7 +60,8 @@ impl Loader<'_> {
             Some(footer) => footer,
             None => rebuild_footer(&segment, reference.length)?,
         };
-        let span = self.tell_footer(&segment, &footer)?;
+        let dead = dead_offsets(&segment, reference)?;
+        let span = self.tell_footer(&segment, &footer, &dead)?;
         segment.set_records(span, footer.records_end, true);
         Ok(segment)
     }
@@ -70,6 +75,7 @@ impl Loader<'_> {
             return Err(segment.corrupt(length, what));
         }
         let records_end = u32::try_from(length).map_err(|_| segment.corrupt(length, "a segment beyond 4 GiB"))?;
+        let dead = dead_offsets(&segment, reference)?;
         let mut span = Span::default();
         let mut footer = FooterBuilder::default();
         let mut blocks = Blocks::new(segment.clone(), HEADER_BYTES, length);
@@ -77,13 +83,15 @@ impl Loader<'_> {
             let record = record?;
             span.push(record.parts.revision.main, record.offset);
             let fields = push_record(&segment, &mut footer, &record)?;
-            self.tell(&segment, record.parts.revision, record.offset, record.bytes.len() as u32, &fields)?;
+            let location =
+                Location { segment: segment.id(), offset: record.offset, length: record.bytes.len() as u32 };
+            self.tell(&segment, record.parts.revision, location, &fields, &dead)?;
         }
         segment.set_records(span, records_end, false);
         Ok((segment, footer))
     }
 
-    fn tell_footer(&mut self, segment: &Segment, footer: &Footer) -> Result<Span, DiskError> {
+    fn tell_footer(&mut self, segment: &Segment, footer: &Footer, dead: &BTreeSet<u32>) -> Result<Span, DiskError> {
         let broken = || segment.corrupt(footer.records_end.into(), "a footer that does not fit the segment");
         let mut span = Span::default();
         let mut cursor = FooterCursor::new(HEADER_BYTES);
@@ -91,7 +99,8 @@ impl Loader<'_> {
         while !cursor.is_at_end(&footer.entries) {
             let entry = cursor.next(&footer.entries).ok_or_else(broken)?;
             span.push(entry.revision.main, entry.offset);
-            self.tell(segment, entry.revision, entry.offset, entry.length, &entry.fields)?;
+            let location = Location { segment: segment.id(), offset: entry.offset, length: entry.length };
+            self.tell(segment, entry.revision, location, &entry.fields, dead)?;
             count += 1;
         }
         if cursor.offset() != footer.records_end || count != footer.count {
@@ -104,27 +113,38 @@ impl Loader<'_> {
         &mut self,
         segment: &Segment,
         revision: Revision,
-        offset: u32,
-        length: u32,
+        location: Location,
         fields: &KeyFields<'_>,
+        dead: &BTreeSet<u32>,
     ) -> Result<(), DiskError> {
         if revision <= self.last {
             let (found, last) = (revision, self.last);
             let what =
                 format!("revision {}.{}, expected one above {}.{}", found.main, found.sub, last.main, last.sub);
-            return Err(segment.corrupt(offset.into(), what));
+            return Err(segment.corrupt(location.offset.into(), what));
         }
         self.last = revision;
+        let of_segment = self.dead.entry(location.segment).or_default();
+        if dead.contains(&location.offset) {
+            of_segment.insert(location.offset, location.length);
+            return Ok(());
+        }
         (self.entry)(LoadedEntry {
             key: fields.key,
             revision,
             create_revision: fields.create_revision,
             version: fields.version,
             lease: fields.lease,
-            location: Location { segment: segment.id(), offset, length },
+            location,
         });
         Ok(())
     }
+}
+
+/// The offsets of the records that the checkpoint calls dead.
+fn dead_offsets(segment: &Segment, reference: &SegmentRef) -> Result<BTreeSet<u32>, DiskError> {
+    DeadRecords::decode_offsets(&reference.dead_offsets)
+        .ok_or_else(|| segment.corrupt(0, "the checkpoint's list of this segment's dead records cannot be read"))
 }
 
 /// Makes a sealed segment's footer again from its records and puts it back. The footer's length must make up exactly

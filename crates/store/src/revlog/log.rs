@@ -4,6 +4,7 @@
 //! Invariant: a file that the latest durable checkpoint names is never changed below the length named, and never
 //! deleted; after an error of the disk nothing more is written.
 
+use super::dead::DeadRecords;
 use super::footer::FooterBuilder;
 use super::load::Loader;
 use super::record::{LoadedEntry, Location, RECORD_OVERHEAD, encode, key_fields};
@@ -35,8 +36,8 @@ pub struct RevLog {
     /// In revision order; all before `active`.
     pub(super) sealed: Vec<Arc<Segment>>,
     pub(super) active: Option<Active>,
-    /// Bytes of dead records of each segment in `sealed` and `active`.
-    pub(super) dead: BTreeMap<u32, u64>,
+    /// Dead records of each segment in `sealed` and `active`.
+    pub(super) dead: BTreeMap<u32, DeadRecords>,
     pub(super) retired: Vec<Retired>,
     pub(super) rewriting: Option<Rewriting>,
     pub(super) next_id: u32,
@@ -71,11 +72,11 @@ impl Retired {
 
 impl RevLog {
     /// Opens the log as a checkpoint names it: cuts off what lies beyond, removes segments it does not name, and tells
-    /// every record in revision order. With no segments it starts empty.
+    /// every record that is not dead in revision order. With no segments it starts empty.
     ///
     /// Of sealed segments only the footer is read; a broken one is made again when all records are whole. Anything
     /// else that is missing or broken is an error. After an error the log on disk is as it was, but for such repairs
-    /// and cuts. Which records are dead is not stored: the caller tells it by `mark_dead`.
+    /// and cuts.
     pub fn open(
         disk: Arc<dyn Disk>,
         folder: &str,
@@ -94,7 +95,8 @@ impl RevLog {
         }
         let mut sealed = Vec::with_capacity(segments.len());
         let mut active = None;
-        let mut loader = Loader { disk: &*disk, folder, last: Revision::default(), entry };
+        let mut loader =
+            Loader { disk: &*disk, folder, last: Revision::default(), dead: BTreeMap::new(), entry };
         for reference in segments {
             if reference.sealed {
                 sealed.push(loader.sealed(reference)?);
@@ -103,7 +105,7 @@ impl RevLog {
                 active = Some(Active { segment, footer, synced_length: reference.length });
             }
         }
-        let last = loader.last;
+        let (last, dead) = (loader.last, loader.dead);
         let next_id = segments.iter().map(|reference| reference.id).max().unwrap_or(0) + 1;
         let mut log = Self {
             disk,
@@ -111,7 +113,7 @@ impl RevLog {
             config,
             sealed,
             active,
-            dead: segments.iter().map(|reference| (reference.id, 0)).collect(),
+            dead,
             retired: Vec::new(),
             rewriting: None,
             next_id,
@@ -151,8 +153,14 @@ impl RevLog {
     /// Compaction made this record unreachable. A record in a segment that was rewritten meanwhile needs no mark.
     pub fn mark_dead(&mut self, location: Location) {
         if let Some(dead) = self.dead.get_mut(&location.segment) {
-            *dead += u64::from(location.length);
+            dead.insert(location.offset, location.length);
         }
+    }
+
+    /// Whether a rewriting is under way: until it is done no record may be marked dead, or the places that it tells and
+    /// the marks could part.
+    pub fn is_rewriting(&self) -> bool {
+        self.rewriting.is_some()
     }
 
     /// Bytes of records that are not dead.
@@ -188,7 +196,7 @@ impl RevLog {
     }
 
     pub(super) fn dead_bytes_of(&self, segment: &Segment) -> u64 {
-        self.dead.get(&segment.id()).copied().unwrap_or(0)
+        self.dead.get(&segment.id()).map_or(0, DeadRecords::bytes)
     }
 
     pub(super) fn live_bytes_of(&self, segment: &Segment) -> u64 {
@@ -220,7 +228,7 @@ impl RevLog {
         }
         if self.active.is_none() {
             let segment = self.create_segment()?;
-            self.dead.insert(segment.id(), 0);
+            self.dead.insert(segment.id(), DeadRecords::default());
             self.active = Some(Active { segment, footer: FooterBuilder::default(), synced_length: 0 });
             self.renew_view();
         }
@@ -262,8 +270,12 @@ impl RevLog {
         for retired in &mut self.retired {
             retired.is_unnamed = true;
         }
-        let reference =
-            |segment: &Arc<Segment>| SegmentRef { id: segment.id(), length: segment.length(), sealed: segment.is_sealed() };
+        let reference = |segment: &Arc<Segment>| SegmentRef {
+            id: segment.id(),
+            length: segment.length(),
+            sealed: segment.is_sealed(),
+            dead_offsets: self.dead.get(&segment.id()).map(DeadRecords::encode).unwrap_or_default(),
+        };
         Ok(self.ordered().map(reference).collect())
     }
 

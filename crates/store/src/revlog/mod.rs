@@ -5,6 +5,7 @@
 //! calls `sync`). Invariant: segments in their order hold strictly rising revisions; a sealed segment never changes;
 //! no byte is handed out whose checksum was not verified.
 
+mod dead;
 mod footer;
 mod load;
 mod log;

@@ -4,6 +4,7 @@
 //! per record, before it is copied and before its new place is told. Invariant: new segments are sealed and durable
 //! before they take the old ones' place in the order; old ones stay readable until every new place was told.
 
+use super::dead::DeadRecords;
 use super::footer::{FooterBuilder, FooterCursor};
 use super::load::{Footer, read_footer};
 use super::log::{Retired, RevLog};
@@ -285,7 +286,7 @@ impl RevLog {
             self.dead.remove(&source.id());
         }
         for output in &rewriting.outputs {
-            self.dead.insert(output.segment.id(), 0);
+            self.dead.insert(output.segment.id(), DeadRecords::default());
         }
         self.renew_view();
         rewriting.stage = Stage::Relocating { output: 0, origin: 0, cursor: FooterCursor::new(HEADER_BYTES) };

@@ -494,7 +494,7 @@ fn a_missing_file_and_a_wrong_list_are_errors() {
     swapped.swap(0, 1);
     assert!(matches!(open(&harness.disk.fork(), &swapped), Err(DiskError::Corrupt { .. })));
     let mut doubled = references.clone();
-    doubled.insert(0, references[0]);
+    doubled.insert(0, references[0].clone());
     assert!(matches!(open(&harness.disk.fork(), &doubled), Err(DiskError::Corrupt { .. })));
     let mut open_early = references.clone();
     open_early[0].sealed = false;
