@@ -1,0 +1,59 @@
+//! Passwords asked for at the terminal, or read from whatever the standard input is.
+//!
+//! Not here: flags that carry passwords. The invariant: nothing that is typed as a password appears on the terminal.
+
+use std::io::{BufRead, IsTerminal};
+use std::process::{Command, Stdio};
+
+use crate::ctl::failure::{self, Failure};
+use crate::ctl::print::write_out;
+
+/// Shows a prompt and reads a line.
+///
+/// # Errors
+/// An empty line, or an input that cannot be read.
+pub(crate) fn ask(prompt: &str) -> Result<String, Failure> {
+    write_out(prompt.as_bytes())?;
+    let at_terminal = std::io::stdin().is_terminal();
+    if at_terminal {
+        set_echo("-echo");
+    }
+    let password = read();
+    if at_terminal {
+        set_echo("echo");
+    }
+    write_out(b"\n")?;
+    match password? {
+        password if password.is_empty() => Err(Failure::arguments("empty password")),
+        password => Ok(password),
+    }
+}
+
+/// Reads a line; the end of the input ends it as well.
+///
+/// # Errors
+/// An input that cannot be read.
+pub(crate) fn read() -> Result<String, Failure> {
+    let mut line = Vec::new();
+    let reading = std::io::stdin().lock().read_until(b'\n', &mut line);
+    reading.map_err(|error| Failure::new(failure::INPUT, error.to_string()))?;
+    let line = String::from_utf8_lossy(&line);
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// Asks for a new password, twice.
+///
+/// # Errors
+/// Two different answers, or as [`ask`].
+pub(crate) fn ask_new(user: &str) -> Result<String, Failure> {
+    let password = ask(&format!("Password of {user}: "))?;
+    if ask(&format!("Type password of {user} again for confirmation: "))? != password {
+        return Err(Failure::arguments("given passwords are different"));
+    }
+    Ok(password)
+}
+
+/// Turns the terminal's echo on or off; where that fails the password is visible, which is no reason to give up.
+fn set_echo(mode: &str) {
+    let _ = Command::new("stty").arg(mode).stdin(Stdio::inherit()).status();
+}

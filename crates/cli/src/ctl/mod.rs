@@ -1,0 +1,15 @@
+//! `ctl`: the command line of a running cluster, the same as etcdctl 3.7.3 to everyone who calls or reads it.
+//!
+//! Not here: anything that works on files of a stopped member (`utl`). The invariant: standard output carries results
+//! and nothing else, every failure is one line `Error: …` on standard error, and the exit code says whose fault it was
+//! (`failure`).
+
+mod action;
+mod client;
+mod entry;
+mod failure;
+mod print;
+mod settings;
+mod tree;
+
+pub use entry::main;

@@ -1,0 +1,524 @@
+//! Every command of etcdctl: its name, its flags, its one-line help, and what runs for it.
+//!
+//! Not here: what a command does (`action`). The invariant: names, flags and usage lines are etcdctl's, since both
+//! scripts and error texts are made of them.
+
+use futures::future::LocalBoxFuture;
+
+use super::action::{about, txn, user, watch};
+use super::action::{alarm, auth, downgrade, elect, endpoint, kv, lease, lock, maintenance, member, role, snapshot};
+use super::entry::Invocation;
+use super::failure::Failure;
+use super::settings;
+use crate::command_line::flag::{Flag, Kind};
+use crate::command_line::tree::Command;
+
+/// What runs for a command.
+pub(crate) type Action = fn(Invocation) -> LocalBoxFuture<'static, Result<(), Failure>>;
+
+const KEY_VALUE: &str = "Key-value commands";
+const CLUSTER: &str = "Cluster maintenance commands";
+const CONCURRENCY: &str = "Concurrency commands";
+const AUTHENTICATION: &str = "Authentication commands";
+const UTILITY: &str = "Utility commands";
+
+const CONSISTENCY: Flag = Flag::new("consistency", Kind::Text, "Linearizable(l) or Serializable(s)").or("l");
+
+/// The root of the tree.
+pub(crate) static ROOT: Command<Action> = Command {
+    long: "A simple command line client for etcd3.",
+    inherited: settings::FLAGS,
+    shows_inherited: false,
+    ..Command::parent(
+        "etcdctl",
+        "",
+        &[
+            COMPACTION,
+            DEL,
+            GET,
+            LEASE,
+            PUT,
+            TXN,
+            WATCH,
+            ALARM,
+            DEFRAG,
+            DOWNGRADE,
+            ENDPOINT,
+            MEMBER,
+            MOVE_LEADER,
+            SNAPSHOT,
+            ELECT,
+            LOCK,
+            AUTH,
+            ROLE,
+            USER,
+            HELP,
+            OPTIONS,
+            VERSION,
+        ],
+    )
+};
+
+/// `get`; also an operation of a transaction.
+pub(crate) const GET: Command<Action> = Command {
+    group: KEY_VALUE,
+    flags: &[
+        CONSISTENCY,
+        Flag::new("order", Kind::Text, "Order of results; ASCEND or DESCEND (ASCEND by default)"),
+        Flag::new("sort-by", Kind::Text, "Sort target; CREATE, KEY, MODIFY, VALUE, or VERSION"),
+        Flag::new("limit", Kind::Int, "Maximum number of results"),
+        Flag::new("prefix", Kind::Bool, "Get keys with matching prefix"),
+        Flag::new(
+            "from-key",
+            Kind::Bool,
+            "Get keys that are greater than or equal to the given key using byte compare",
+        ),
+        Flag::new("rev", Kind::Int, "Specify the kv revision"),
+        Flag::new("keys-only", Kind::Bool, "Get only the keys"),
+        Flag::new("count-only", Kind::Bool, "Get only the count"),
+        Flag::new("print-value-only", Kind::Bool, "Only write values when using the \"simple\" output format"),
+        Flag::new("min-create-rev", Kind::Int, "Minimum create revision"),
+        Flag::new("max-create-rev", Kind::Int, "Maximum create revision"),
+        Flag::new("min-mod-rev", Kind::Int, "Minimum modification revision"),
+        Flag::new("max-mod-rev", Kind::Int, "Maximum modification revision"),
+        Flag::new("stream", Kind::Bool, "Use the RangeStream RPC"),
+    ],
+    ..Command::leaf("get [options] <key> [range_end]", "Gets the key or a range of keys", |run| Box::pin(kv::get(run)))
+};
+
+/// `put`; also an operation of a transaction.
+pub(crate) const PUT: Command<Action> = Command {
+    long: "Puts the given key into the store.
+
+A <value> that begins with '-' would be read as a flag; '--' in front of it ends the flags:
+
+  put <key> -- <value>
+  put -- <key> <value>
+
+Without a <value>, and without --ignore-value, the value is read from standard input:
+
+  cat file | put <key>
+",
+    group: KEY_VALUE,
+    flags: &[
+        Flag::new("lease", Kind::Text, "lease ID (in hexadecimal) to attach to the key").or("0"),
+        Flag::new("prev-kv", Kind::Bool, "return the previous key-value pair before modification"),
+        Flag::new("ignore-value", Kind::Bool, "updates the key using its current value"),
+        Flag::new("ignore-lease", Kind::Bool, "updates the key using its current lease"),
+    ],
+    ..Command::leaf(
+        "put [options] <key> <value> (<value> can also be given from stdin)",
+        "Puts the given key into the store",
+        |run| Box::pin(kv::put(run)),
+    )
+};
+
+/// `del`; also an operation of a transaction.
+pub(crate) const DEL: Command<Action> = Command {
+    group: KEY_VALUE,
+    flags: &[
+        Flag::new("prefix", Kind::Bool, "delete keys with matching prefix"),
+        Flag::new("prev-kv", Kind::Bool, "return deleted key-value pairs"),
+        Flag::new(
+            "from-key",
+            Kind::Bool,
+            "delete keys that are greater than or equal to the given key using byte compare",
+        ),
+        Flag::new("range", Kind::Bool, "delete range of keys"),
+    ],
+    ..Command::leaf(
+        "del [options] <key> [range_end]",
+        "Removes the specified key or range of keys [key, range_end)",
+        |run| Box::pin(kv::delete(run)),
+    )
+};
+
+const TXN: Command<Action> = Command {
+    long: "Txn processes all the requests in one transaction.
+
+A transaction is read from standard input in three parts, each ended by an empty line: conditions, the requests if all
+of them hold, and the requests if one does not.
+
+  mod(\"key1\") > \"0\"
+
+  put key1 \"overwrote-key1\"
+
+  put key1 \"created-key1\"
+  put key2 \"some extra key\"
+
+A condition compares ver (or version), c (create), m (mod), val (value) or lease of a key by =, !=, < or >.
+",
+    group: KEY_VALUE,
+    flags: &[Flag::new("interactive", Kind::Bool, "Input transaction in interactive mode").short('i')],
+    ..Command::leaf("txn [options]", "Txn processes all the requests in one transaction", |run| Box::pin(txn::txn(run)))
+};
+
+const COMPACTION: Command<Action> = Command {
+    aliases: &["compact"],
+    group: KEY_VALUE,
+    flags: &[Flag::new("physical", Kind::Bool, "'true' to wait for compaction to physically remove all old revisions")],
+    ..Command::leaf("compaction [options] <revision>", "Compacts the event history in etcd", |run| {
+        Box::pin(maintenance::compact(run))
+    })
+};
+
+/// `watch`; also a line of its own interactive form.
+pub(crate) const WATCH: Command<Action> = Command {
+    group: KEY_VALUE,
+    flags: &[
+        Flag::new("interactive", Kind::Bool, "Interactive mode").short('i'),
+        Flag::new("prefix", Kind::Bool, "Watch on a prefix if prefix is set"),
+        Flag::new("rev", Kind::Int, "Revision to start watching"),
+        Flag::new("prev-kv", Kind::Bool, "get the previous key-value pair before the event happens"),
+        Flag::new("progress-notify", Kind::Bool, "get periodic watch progress notification from server"),
+    ],
+    ..Command::leaf(
+        "watch [options] [key or prefix] [range_end] [--] [exec-command arg1 arg2 ...]",
+        "Watches events stream on keys or prefixes",
+        |run| Box::pin(watch::watch(run)),
+    )
+};
+
+const LEASE: Command<Action> = Command {
+    group: KEY_VALUE,
+    long: "Lease related commands",
+    ..Command::parent(
+        "lease",
+        "Lease related commands. Use `etcdctl lease --help` to see subcommands",
+        &[
+            Command::leaf("grant <ttl>", "Creates leases", |run| Box::pin(lease::grant(run))),
+            Command {
+                flags: &[Flag::new(
+                    "once",
+                    Kind::Bool,
+                    "Resets the keep-alive time to its original value and cobrautl.Exits immediately",
+                )],
+                ..Command::leaf("keep-alive [options] <leaseID>", "Keeps leases alive (renew)", |run| {
+                    Box::pin(lease::keep_alive(run))
+                })
+            },
+            Command::leaf("list", "List all active leases", |run| Box::pin(lease::list(run))),
+            Command::leaf("revoke <leaseID>", "Revokes leases", |run| Box::pin(lease::revoke(run))),
+            Command {
+                flags: &[Flag::new("keys", Kind::Bool, "Get keys attached to this lease")],
+                ..Command::leaf("timetolive <leaseID> [options]", "Get lease information", |run| {
+                    Box::pin(lease::time_to_live(run))
+                })
+            },
+        ],
+    )
+};
+
+const ALARM: Command<Action> = Command {
+    group: CLUSTER,
+    long: "Alarm related commands",
+    ..Command::parent(
+        "alarm",
+        "Alarm related commands. Use `etcdctl alarm --help` to see subcommands",
+        &[
+            Command::leaf("disarm", "Disarms all alarms", |run| Box::pin(alarm::disarm(run))),
+            Command::leaf("list", "Lists all alarms", |run| Box::pin(alarm::list(run))),
+        ],
+    )
+};
+
+const CLUSTER_FLAG: Flag = Flag::new("cluster", Kind::Bool, "use all endpoints from the cluster member list");
+
+const DEFRAG: Command<Action> = Command {
+    group: CLUSTER,
+    flags: &[CLUSTER_FLAG],
+    ..Command::leaf("defrag", "Defragments the storage of the etcd members with given endpoints", |run| {
+        Box::pin(endpoint::defragment(run))
+    })
+};
+
+const DOWNGRADE: Command<Action> = Command {
+    group: CLUSTER,
+    long: "Downgrade related commands",
+    ..Command::parent(
+        "downgrade",
+        "Downgrade related commands. Use `etcdctl downgrade --help` to see subcommands",
+        &[
+            Command::leaf("cancel", "Cancel the ongoing downgrade action to cluster", |run| {
+                Box::pin(downgrade::cancel(run))
+            }),
+            Command::leaf("enable <TARGET_VERSION>", "Start a downgrade action to cluster", |run| {
+                Box::pin(downgrade::enable(run))
+            }),
+            Command::leaf(
+                "validate <TARGET_VERSION>",
+                "Validate downgrade capability before starting downgrade",
+                |run| Box::pin(downgrade::validate(run)),
+            ),
+        ],
+    )
+};
+
+const ENDPOINT: Command<Action> = Command {
+    group: CLUSTER,
+    long: "Endpoint related commands",
+    inherited: &[CLUSTER_FLAG],
+    ..Command::parent(
+        "endpoint",
+        "Endpoint related commands. Use `etcdctl endpoint --help` to see subcommands",
+        &[
+            Command {
+                flags: &[Flag::new("rev", Kind::Int, "maximum revision to hash (default: latest revision)")],
+                ..Command::leaf("hashkv", "Prints the KV history hash for each endpoint in --endpoints", |run| {
+                    Box::pin(endpoint::hash_kv(run))
+                })
+            },
+            Command::leaf("health", "Checks the healthiness of endpoints specified in `--endpoints` flag", |run| {
+                Box::pin(endpoint::health(run))
+            }),
+            Command::leaf("status", "Prints out the status of endpoints specified in `--endpoints` flag", |run| {
+                Box::pin(endpoint::status(run))
+            }),
+        ],
+    )
+};
+
+const PEER_URLS: Flag = Flag::new("peer-urls", Kind::Text, "comma separated peer URLs for the new member.");
+
+const MEMBER: Command<Action> = Command {
+    group: CLUSTER,
+    long: "Membership related commands",
+    ..Command::parent(
+        "member",
+        "Membership related commands. Use `etcdctl member --help` to see subcommands",
+        &[
+            Command {
+                flags: &[PEER_URLS, Flag::new("learner", Kind::Bool, "indicates if the new member is raft learner")],
+                ..Command::leaf("add <memberName> [options]", "Adds a member into the cluster", |run| {
+                    Box::pin(member::add(run))
+                })
+            },
+            Command {
+                long: "When --write-out is set to simple, this command prints out comma-separated member lists for \
+                       each endpoint.\nThe items in the lists are ID, Status, Name, Peer Addrs, Client Addrs, Is \
+                       Learner.",
+                flags: &[CONSISTENCY],
+                ..Command::leaf("list", "Lists all members in the cluster", |run| Box::pin(member::list(run)))
+            },
+            Command::leaf("promote <memberID>", "Promotes a non-voting member in the cluster", |run| {
+                Box::pin(member::promote(run))
+            }),
+            Command::leaf("remove <memberID>", "Removes a member from the cluster", |run| {
+                Box::pin(member::remove(run))
+            }),
+            Command {
+                flags: &[Flag::new("peer-urls", Kind::Text, "comma separated peer URLs for the updated member.")],
+                ..Command::leaf("update <memberID> [options]", "Updates a member in the cluster", |run| {
+                    Box::pin(member::update(run))
+                })
+            },
+        ],
+    )
+};
+
+const MOVE_LEADER: Command<Action> = Command {
+    group: CLUSTER,
+    ..Command::leaf(
+        "move-leader <transferee-member-id>",
+        "Transfers leadership to another etcd cluster member.",
+        |run| Box::pin(endpoint::move_leader(run)),
+    )
+};
+
+const SNAPSHOT_EXAMPLES: &str = "  # Save snapshot to a given file
+  PROGRAM snapshot save /backup/etcd-snapshot.db
+  
+  # Get snapshot from given address and save it to file
+  PROGRAM snapshot save --endpoints=127.0.0.1:3000 /backup/etcd-snapshot.db
+  
+  # Get snapshot with certain user and password
+  PROGRAM --user=root --password=password123 snapshot save /backup/etcd-snapshot.db";
+
+const SNAPSHOT: Command<Action> = Command {
+    group: CLUSTER,
+    examples: SNAPSHOT_EXAMPLES,
+    ..Command::parent(
+        "snapshot",
+        "Manages etcd node snapshots",
+        &[Command {
+            examples: SNAPSHOT_EXAMPLES,
+            ..Command::leaf("save <filename>", "Stores an etcd node backend snapshot to a given file", |run| {
+                Box::pin(snapshot::save(run))
+            })
+        }],
+    )
+};
+
+const ELECT: Command<Action> = Command {
+    group: CONCURRENCY,
+    flags: &[Flag::new("listen", Kind::Bool, "observation mode").short('l')],
+    ..Command::leaf("elect <election-name> [proposal]", "Observes and participates in leader election", |run| {
+        Box::pin(elect::elect(run))
+    })
+};
+
+const LOCK: Command<Action> = Command {
+    group: CONCURRENCY,
+    flags: &[Flag::new("ttl", Kind::Int, "timeout for session").or("10")],
+    ..Command::leaf("lock <lockname> [exec-command arg1 arg2 ...]", "Acquires a named lock", |run| {
+        Box::pin(lock::lock(run))
+    })
+};
+
+const AUTH: Command<Action> = Command {
+    group: AUTHENTICATION,
+    long: "Enable or disable authentication",
+    ..Command::parent(
+        "auth",
+        "Enable or disable authentication. Use `etcdctl auth --help` to see subcommands",
+        &[
+            Command::leaf("disable", "Disables authentication", |run| Box::pin(auth::disable(run))),
+            Command::leaf("enable", "Enables authentication", |run| Box::pin(auth::enable(run))),
+            Command::leaf("status", "Returns authentication status", |run| Box::pin(auth::status(run))),
+        ],
+    )
+};
+
+const ROLE: Command<Action> = Command {
+    group: AUTHENTICATION,
+    long: "Role related commands",
+    ..Command::parent(
+        "role",
+        "Role related commands. Use `etcdctl role --help` to see subcommands",
+        &[
+            Command::leaf("add <role name>", "Adds a new role", |run| Box::pin(role::add(run))),
+            Command::leaf("delete <role name>", "Deletes a role", |run| Box::pin(role::delete(run))),
+            Command::leaf("get <role name>", "Gets detailed information of a role", |run| Box::pin(role::get(run))),
+            Command {
+                flags: &[
+                    Flag::new("prefix", Kind::Bool, "grant a prefix permission"),
+                    Flag::new(
+                        "from-key",
+                        Kind::Bool,
+                        "grant a permission of keys that are greater than or equal to the given key using byte compare",
+                    ),
+                ],
+                ..Command::leaf(
+                    "grant-permission [options] <role name> <permission type> <key> [endkey]",
+                    "Grants a key to a role",
+                    |run| Box::pin(role::grant(run)),
+                )
+            },
+            Command::leaf("list", "Lists all roles", |run| Box::pin(role::list(run))),
+            Command {
+                flags: &[
+                    Flag::new("prefix", Kind::Bool, "revoke a prefix permission"),
+                    Flag::new(
+                        "from-key",
+                        Kind::Bool,
+                        "revoke a permission of keys that are greater than or equal to the given key using byte compare",
+                    ),
+                ],
+                ..Command::leaf("revoke-permission <role name> <key> [endkey]", "Revokes a key from a role", |run| {
+                    Box::pin(role::revoke(run))
+                })
+            },
+        ],
+    )
+};
+
+const INTERACTIVE: Flag = Flag {
+    default: "true",
+    ..Flag::new("interactive", Kind::Bool, "Read password from stdin instead of interactive terminal")
+};
+
+const USER: Command<Action> = Command {
+    group: AUTHENTICATION,
+    long: "User related commands",
+    ..Command::parent(
+        "user",
+        "User related commands. Use `etcdctl user --help` to see subcommands",
+        &[
+            Command {
+                flags: &[
+                    INTERACTIVE,
+                    Flag::new("new-user-password", Kind::Text, "Supply password from the command line flag"),
+                    Flag::new("no-password", Kind::Bool, "Create a user without password (CN based auth only)"),
+                ],
+                ..Command::leaf("add <user name or user:password> [options]", "Adds a new user", |run| {
+                    Box::pin(user::add(run))
+                })
+            },
+            Command::leaf("delete <user name>", "Deletes a user", |run| Box::pin(user::delete(run))),
+            Command {
+                flags: &[Flag::new("detail", Kind::Bool, "Show permissions of roles granted to the user")],
+                ..Command::leaf("get <user name> [options]", "Gets detailed information of a user", |run| {
+                    Box::pin(user::get(run))
+                })
+            },
+            Command::leaf("grant-role <user name> <role name>", "Grants a role to a user", |run| {
+                Box::pin(user::grant_role(run))
+            }),
+            Command::leaf("list", "Lists all users", |run| Box::pin(user::list(run))),
+            Command {
+                flags: &[Flag {
+                    default: "true",
+                    ..Flag::new(
+                        "interactive",
+                        Kind::Bool,
+                        "If true, read password from stdin instead of interactive terminal",
+                    )
+                }],
+                ..Command::leaf("passwd <user name> [options]", "Changes password of user", |run| {
+                    Box::pin(user::change_password(run))
+                })
+            },
+            Command::leaf("revoke-role <user name> <role name>", "Revokes a role from a user", |run| {
+                Box::pin(user::revoke_role(run))
+            }),
+        ],
+    )
+};
+
+const HELP: Command<Action> = Command {
+    group: UTILITY,
+    ..Command::leaf("help [command]", "Help about any command", |run| Box::pin(about::help(run)))
+};
+
+const OPTIONS: Command<Action> = Command {
+    group: UTILITY,
+    ..Command::leaf("options", "Show the global command-line flags", |run| Box::pin(about::options(run)))
+};
+
+const VERSION: Command<Action> = Command {
+    group: UTILITY,
+    ..Command::leaf("version", "Prints the version of etcdctl", |run| Box::pin(about::version(run)))
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_sorted_within_their_group() {
+        let mut parents = vec![&ROOT];
+        while let Some(parent) = parents.pop() {
+            let names: Vec<&str> = parent.children.iter().map(Command::name).collect();
+            assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{}", parent.name());
+            for pair in parent.children.windows(2) {
+                assert!(pair[0].group != pair[1].group || pair[0].name() < pair[1].name(), "{}", pair[1].name());
+            }
+            for child in parent.children {
+                assert_eq!(child.action.is_some(), child.children.is_empty(), "{}", child.name());
+                parents.push(child);
+            }
+        }
+    }
+
+    #[test]
+    fn every_default_is_a_value_of_its_kind() {
+        let mut commands = vec![&ROOT];
+        while let Some(command) = commands.pop() {
+            for flag in command.flags.iter().chain(command.inherited).filter(|flag| !flag.default.is_empty()) {
+                assert_eq!(flag.check(flag.default), Ok(()), "{} --{}", command.name(), flag.name);
+            }
+            commands.extend(command.children);
+        }
+    }
+}
