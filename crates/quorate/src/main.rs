@@ -65,7 +65,9 @@ fn run(command: &str, arguments: Vec<String>) -> i32 {
             2
         }
         unknown => {
-            eprintln!("quorate: unknown command {unknown:?}: use server, ctl, utl or bench (quorate --help tells more)");
+            eprintln!(
+                "quorate: unknown command {unknown:?}: use server, ctl, utl or bench (quorate --help tells more)"
+            );
             2
         }
     }

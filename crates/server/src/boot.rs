@@ -4,9 +4,9 @@
 //! invariant: nothing listens before the data is open and verified, and the process that stops gracefully has told its
 //! callers, handed over its leadership and written everything.
 
+use crate::api::ClientSurface;
 use crate::backend::{Backend, BackendParts, Clock, Identity, Limits, StatusBoard};
 use crate::config::{Address, Config, InitialClusterState};
-use crate::api::ClientSurface;
 use crate::connection::serve_client;
 use crate::disk::{Durability, RealDisk, create_folder_durably};
 use crate::logging::FATAL;
@@ -530,7 +530,11 @@ async fn become_ready(backend: Backend, config: Config, addresses: Vec<SocketAdd
     }
     if greeting == Greeting::OnTerminal && std::io::stdout().is_terminal() {
         let endpoint = addresses.first().map(ToString::to_string).unwrap_or_default();
-        println!("Quorate {} serves etcd's API on {endpoint}; its data is in {}.", crate::version::QUORATE, config.data_dir.display());
+        println!(
+            "Quorate {} serves etcd's API on {endpoint}; its data is in {}.",
+            crate::version::QUORATE,
+            config.data_dir.display()
+        );
         println!("Try:  quorate ctl --endpoints={endpoint} put greeting hello   then   quorate ctl get greeting");
     }
 }
@@ -545,10 +549,7 @@ async fn set_cluster_version(backend: Backend) {
         if backend.status().leader == backend.identity().member_id {
             let version = ClusterVersionSet { version: crate::version::STORAGE.to_owned() };
             if backend.propose(Operation::ClusterVersionSet(version)).await.is_ok() {
-                tracing::info!(
-                    "cluster-version" = crate::version::STORAGE,
-                    "set initial cluster version"
-                );
+                tracing::info!("cluster-version" = crate::version::STORAGE, "set initial cluster version");
                 return;
             }
         }

@@ -1,3 +1,20 @@
 //! The server: everything that touches the world.
 
+pub mod api;
 pub mod backend;
+pub mod boot;
+pub mod config;
+pub mod connection;
+pub mod disk;
+pub mod entry;
+mod grpc;
+mod http;
+pub mod logging;
+mod mailbox;
+pub mod member_ids;
+pub mod metrics;
+mod peer;
+mod shutdown;
+mod threads;
+pub mod version;
+mod waiting;

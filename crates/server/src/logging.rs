@@ -256,8 +256,7 @@ mod tests {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let subscriber = tracing_subscriber::registry().with(Capture(format, lines.clone()));
         tracing::subscriber::with_default(subscriber, emit);
-        let lines = lines.lock().clone();
-        lines
+        std::mem::take(&mut *lines.lock())
     }
 
     #[test]

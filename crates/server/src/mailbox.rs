@@ -63,17 +63,19 @@ impl Mailbox {
         self.with(|state| state.commands.extend(commands));
     }
 
-    /// A peer's message of `bytes`; gives it back while too much waits already (ask again later: the sender is slowed
-    /// down by its connection).
-    pub(crate) fn post_peer(&self, from: u64, message: PeerMessage, bytes: usize) -> Result<(), PeerMessage> {
-        let mut refused = Some(message);
+    /// Whether a peer's message of `bytes` may be posted; if not, ask again later, and let the connection slow the sender
+    /// down. A message of any length may be when nothing waits.
+    pub(crate) fn has_room_for_peer(&self, bytes: usize) -> bool {
+        let state = self.state.lock();
+        state.peer_bytes == 0 || state.peer_bytes + bytes <= PEER_BYTES_MAX
+    }
+
+    /// A peer's message of `bytes`, for which there is room.
+    pub(crate) fn post_peer(&self, from: u64, message: PeerMessage, bytes: usize) {
         self.with(|state| {
-            if state.peer_bytes == 0 || state.peer_bytes + bytes <= PEER_BYTES_MAX {
-                state.peer_bytes += bytes;
-                state.inputs.extend(refused.take().map(|message| Input::Peer { from, message }));
-            }
+            state.peer_bytes += bytes;
+            state.inputs.push(Input::Peer { from, message });
         });
-        refused.map_or(Ok(()), Err)
     }
 
     /// Ends the node thread after what was posted before.
@@ -157,13 +159,13 @@ mod tests {
     #[test]
     fn peers_are_slowed_down_beyond_the_bound() {
         let mailbox = Mailbox::default();
-        let message = PeerMessage::default;
-        assert!(mailbox.post_peer(2, message(), PEER_BYTES_MAX + 1).is_ok(), "one message always fits");
-        assert!(mailbox.post_peer(2, message(), 1).is_err());
+        assert!(mailbox.has_room_for_peer(PEER_BYTES_MAX + 1), "one message always fits");
+        mailbox.post_peer(2, PeerMessage::default(), PEER_BYTES_MAX);
+        assert!(!mailbox.has_room_for_peer(1));
         let mut turn = Turn::default();
         mailbox.take(Instant::now(), &mut turn);
         assert_eq!(turn.inputs.len(), 1);
-        assert!(mailbox.post_peer(2, message(), 1).is_ok());
+        assert!(mailbox.has_room_for_peer(1));
     }
 
     #[test]

@@ -179,10 +179,7 @@ impl Waiting {
     }
 
     /// Enters a question about a lease: its ticket, and where the answer will come.
-    pub(crate) fn enter_lease(
-        &self,
-        deadline_ms: u64,
-    ) -> Result<(u64, oneshot::Receiver<Option<u64>>), CallError> {
+    pub(crate) fn enter_lease(&self, deadline_ms: u64) -> Result<(u64, oneshot::Receiver<Option<u64>>), CallError> {
         let (answer, receiver) = oneshot::channel();
         let mut reads = self.reads.lock();
         if reads.waiting >= READS_MAX {
@@ -225,8 +222,12 @@ impl Waiting {
         let mut late = Vec::new();
         {
             let mut reads = self.reads.lock();
-            let tickets: Vec<u64> =
-                reads.groups.iter().filter(|(_, group)| group.deadline_ms <= now_ms).map(|(ticket, _)| *ticket).collect();
+            let tickets: Vec<u64> = reads
+                .groups
+                .iter()
+                .filter(|(_, group)| group.deadline_ms <= now_ms)
+                .map(|(ticket, _)| *ticket)
+                .collect();
             for ticket in tickets {
                 reads.take_group(ticket, &mut late);
             }

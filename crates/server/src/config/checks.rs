@@ -1,9 +1,9 @@
 //! From given values to a consistent [`Config`]: defaults, derived values, and every rule between settings.
 
+use super::duration;
 use super::parse::{Values, parse_bool};
 use super::table::find;
 use super::urls::{self, Address};
-use super::duration;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;

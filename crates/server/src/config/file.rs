@@ -64,7 +64,9 @@ pub(crate) fn read(text: &str, notes: &mut Vec<Note>) -> Result<Vec<(&'static Fl
                 let inner_key = inner_key.as_str().unwrap_or_default().to_owned();
                 match names.iter().find(|(name, _)| *name == inner_key) {
                     Some((_, flag)) => add(&mut found, flag, &inner_value)?,
-                    None => notes.push(Note::warning("unknown key in the configuration file", format!("{key}.{inner_key}"))),
+                    None => {
+                        notes.push(Note::warning("unknown key in the configuration file", format!("{key}.{inner_key}")))
+                    }
                 }
             }
         } else if find(&key).is_some() {

@@ -100,9 +100,8 @@ fn read_arguments(arguments: &[String]) -> Result<Arguments, ConfigError> {
         }
         if name == "version" {
             let text = inline.unwrap_or_else(|| "true".to_owned());
-            version = parse_bool(&text).ok_or_else(|| {
-                usage(format!("invalid boolean value {} for -version: parse error", quoted(&text)))
-            })?;
+            version = parse_bool(&text)
+                .ok_or_else(|| usage(format!("invalid boolean value {} for -version: parse error", quoted(&text))))?;
             continue;
         }
         let flag = find(name);
@@ -139,7 +138,11 @@ fn variable_name(flag: &str) -> String {
 }
 
 fn config_file_of(environment: &[(String, String)]) -> Option<String> {
-    environment.iter().find(|(name, _)| name == "ETCD_CONFIG_FILE").map(|(_, path)| path.clone()).filter(|p| !p.is_empty())
+    environment
+        .iter()
+        .find(|(name, _)| name == "ETCD_CONFIG_FILE")
+        .map(|(_, path)| path.clone())
+        .filter(|p| !p.is_empty())
 }
 
 fn read_environment(
@@ -178,7 +181,8 @@ fn read_environment(
 fn drop_without_effect(values: &mut Values, notes: &mut Vec<Note>) -> Result<(), ConfigError> {
     for flag in FLAGS {
         let Some(text) = values.get(flag.name) else { continue };
-        let is_default = text == flag.default || (flag.kind == Kind::Bool && parse_bool(text) == parse_bool(flag.default));
+        let is_default =
+            text == flag.default || (flag.kind == Kind::Bool && parse_bool(text) == parse_bool(flag.default));
         match flag.standing {
             Standing::Served => continue,
             Standing::Refused if !is_default => {
@@ -248,7 +252,9 @@ fn check_feature_gates(text: &str) -> Result<(), String> {
             return Err(format!("unrecognized feature gate: {}", name.trim()));
         }
         if parse_bool(value.trim()).is_none() {
-            return Err(format!("invalid value of {name}={value}, err: strconv.ParseBool: parsing {value:?}: invalid syntax"));
+            return Err(format!(
+                "invalid value of {name}={value}, err: strconv.ParseBool: parsing {value:?}: invalid syntax"
+            ));
         }
     }
     Ok(())

@@ -91,35 +91,57 @@ fn errors_are_in_etcds_words() {
         (&["--=x"], "bad flag syntax: --=x"),
         (&["--snapshot-count=abc"], "invalid value \"abc\" for flag -snapshot-count: parse error"),
         (&["--snapshot-count=-1"], "invalid value \"-1\" for flag -snapshot-count: parse error"),
-        (&["--snapshot-count=99999999999999999999"],
-            "invalid value \"99999999999999999999\" for flag -snapshot-count: value out of range"),
+        (
+            &["--snapshot-count=99999999999999999999"],
+            "invalid value \"99999999999999999999\" for flag -snapshot-count: value out of range",
+        ),
         (&["--quota-backend-bytes="], "invalid value \"\" for flag -quota-backend-bytes: parse error"),
         (&["--unsafe-no-fsync=maybe"], "invalid boolean value \"maybe\" for -unsafe-no-fsync: parse error"),
-        (&["--watch-progress-notify-interval=5"],
-            "invalid value \"5\" for flag -watch-progress-notify-interval: parse error"),
-        (&["--v2-deprecation=not-yet"], "invalid value \"not-yet\" for flag -v2-deprecation: invalid value \"not-yet\""),
-        (&["--initial-cluster-state=old"], "invalid value \"old\" for flag -initial-cluster-state: invalid value \"old\""),
-        (&["--listen-client-urls=foo"],
-            "invalid value \"foo\" for flag -listen-client-urls: URL scheme must be http, https, unix, or unixs: foo"),
-        (&["--listen-client-urls=http://localhost"],
+        (
+            &["--watch-progress-notify-interval=5"],
+            "invalid value \"5\" for flag -watch-progress-notify-interval: parse error",
+        ),
+        (
+            &["--v2-deprecation=not-yet"],
+            "invalid value \"not-yet\" for flag -v2-deprecation: invalid value \"not-yet\"",
+        ),
+        (
+            &["--initial-cluster-state=old"],
+            "invalid value \"old\" for flag -initial-cluster-state: invalid value \"old\"",
+        ),
+        (
+            &["--listen-client-urls=foo"],
+            "invalid value \"foo\" for flag -listen-client-urls: URL scheme must be http, https, unix, or unixs: foo",
+        ),
+        (
+            &["--listen-client-urls=http://localhost"],
             "invalid value \"http://localhost\" for flag -listen-client-urls: URL address does not have the form \
-             \"host:port\": http://localhost"),
-        (&["--listen-peer-urls=http://localhost:1/x"],
+             \"host:port\": http://localhost",
+        ),
+        (
+            &["--listen-peer-urls=http://localhost:1/x"],
             "invalid value \"http://localhost:1/x\" for flag -listen-peer-urls: URL must not contain a path: \
-             http://localhost:1/x"),
-        (&["--feature-gates=Nonsense=true"],
-            "invalid value \"Nonsense=true\" for flag -feature-gates: unrecognized feature gate: Nonsense"),
+             http://localhost:1/x",
+        ),
+        (
+            &["--feature-gates=Nonsense=true"],
+            "invalid value \"Nonsense=true\" for flag -feature-gates: unrecognized feature gate: Nonsense",
+        ),
     ] {
         assert_eq!(error(arguments), usage(expected), "{arguments:?}");
     }
     for (arguments, expected) in [
         (&["extra"][..], "\"extra\" is not a valid flag"),
         (&["--heartbeat-interval=0"], "--heartbeat-interval must be >0 (set to 0ms)"),
-        (&["--heartbeat-interval=300"],
-            "--election-timeout[1000ms] should be at least as 5 times as --heartbeat-interval[300ms]"),
+        (
+            &["--heartbeat-interval=300"],
+            "--election-timeout[1000ms] should be at least as 5 times as --heartbeat-interval[300ms]",
+        ),
         (&["--election-timeout=50001"], "--election-timeout[50001ms] is too long, and should be set less than 50000ms"),
-        (&["--listen-client-urls=http://127.0.0.1:1"],
-            "--advertise-client-urls is required when --listen-client-urls is set explicitly"),
+        (
+            &["--listen-client-urls=http://127.0.0.1:1"],
+            "--advertise-client-urls is required when --listen-client-urls is set explicitly",
+        ),
         (&["--listen-peer-urls=http://example.com:1"], "expected IP in URL for binding (http://example.com:1)"),
     ] {
         assert_eq!(error(arguments), settings(expected), "{arguments:?}");
@@ -129,8 +151,14 @@ fn errors_are_in_etcds_words() {
 #[test]
 fn what_is_dangerous_to_ignore_stops_the_start() {
     for argument in [
-        "--cert-file=x", "--client-cert-auth", "--peer-auto-tls=true", "--auth-token=jwt,pub-key=x", "--discovery=http://x",
-        "--force-new-cluster", "--listen-metrics-urls=http://127.0.0.1:1", "--listen-client-http-urls=http://127.0.0.1:1",
+        "--cert-file=x",
+        "--client-cert-auth",
+        "--peer-auto-tls=true",
+        "--auth-token=jwt,pub-key=x",
+        "--discovery=http://x",
+        "--force-new-cluster",
+        "--listen-metrics-urls=http://127.0.0.1:1",
+        "--listen-client-http-urls=http://127.0.0.1:1",
     ] {
         let name = argument.split('=').next().expect("a name");
         let ConfigError::Settings(text) = error(&[argument]) else { panic!("{argument}") };
@@ -294,7 +322,8 @@ fn help_and_version_are_asked_for_anywhere() {
 #[test]
 fn the_help_names_every_flag_once_in_its_section() {
     let text = help_text();
-    let expected = "Member:\n  --name 'default'\n    Name of this member; the same in --initial-cluster.\n  --data-dir ''\n";
+    let expected =
+        "Member:\n  --name 'default'\n    Name of this member; the same in --initial-cluster.\n  --data-dir ''\n";
     assert!(text.contains(expected), "{text}");
     for flag in FLAGS {
         assert_eq!(text.matches(&format!("  --{} '", flag.name)).count(), 1, "--{}", flag.name);

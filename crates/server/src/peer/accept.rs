@@ -93,7 +93,8 @@ fn members_json(reader: &StoreReader) -> String {
         .iter()
         .map(|member| {
             let list = |urls: &[String]| serde_json::Value::from(urls.to_vec()).to_string();
-            let mut fields = vec![format!("\"id\":{}", member.id), format!("\"peerURLs\":{}", list(&member.peer_ur_ls))];
+            let mut fields =
+                vec![format!("\"id\":{}", member.id), format!("\"peerURLs\":{}", list(&member.peer_ur_ls))];
             if member.is_learner {
                 fields.push("\"isLearner\":true".to_owned());
             }
@@ -196,12 +197,13 @@ async fn receive_until_end(
 ) -> Result<(), FrameError> {
     while let Some(payload) = frames.next(stream).await? {
         let bytes = payload.len();
-        let mut message = PeerMessage::decode(payload)?;
+        let message = PeerMessage::decode(payload)?;
+        let mailbox = &transport.config().mailbox;
         // Not reading on is what slows the sender down.
-        while let Err(back) = transport.config().mailbox.post_peer(from, message, bytes) {
-            message = back;
+        while !mailbox.has_room_for_peer(bytes) {
             tokio::time::sleep(FULL_PAUSE).await;
         }
+        mailbox.post_peer(from, message, bytes);
     }
     Ok(())
 }

@@ -42,7 +42,8 @@ struct Queue {
 
 impl Queue {
     fn push(&mut self, queued: Queued, frames_max: usize, bytes_max: usize) {
-        while self.frames.len() >= frames_max || (!self.frames.is_empty() && self.bytes + queued.framed.len() > bytes_max)
+        while self.frames.len() >= frames_max
+            || (!self.frames.is_empty() && self.bytes + queued.framed.len() > bytes_max)
         {
             let Some(oldest) = self.frames.iter().position(|queued| queued.is_raft) else {
                 // Nothing but forwarded commands waits: this one is lost, and its sender hears nothing.
@@ -138,7 +139,10 @@ impl Link {
                     backoff = BACKOFF_MIN;
                     last_rejection.clear();
                     self.state.lock().was_connected = true;
-                    tracing::info!("remote-peer-id" = format!("{:x}", self.peer), "established a connection with a peer");
+                    tracing::info!(
+                        "remote-peer-id" = format!("{:x}", self.peer),
+                        "established a connection with a peer"
+                    );
                     self.pump(stream, &mailbox).await;
                     mailbox.post(Input::PeerLost { peer: self.peer, refused: false });
                     continue;
@@ -228,8 +232,11 @@ async fn write_joined(to: &mut (impl AsyncWriteExt + Unpin), mut frames: VecDequ
             continue;
         }
         let mut joined = BytesMut::from(&framed[..]);
-        while let Some(queued) = frames.pop_front_if(|queued| joined.len() + queued.framed.len() <= JOINED_BYTES_MAX) {
-            joined.extend_from_slice(&queued.framed);
+        while let Some(next) = frames.front()
+            && joined.len() + next.framed.len() <= JOINED_BYTES_MAX
+        {
+            joined.extend_from_slice(&next.framed);
+            frames.pop_front();
         }
         to.write_all(&joined).await?;
     }

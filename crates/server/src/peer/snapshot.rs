@@ -1,10 +1,10 @@
 //! A snapshot's way between two members: the raft message, the store's stream in pieces, an empty frame, and back one
 //! byte when all of it is durable.
 
+use super::SNAPSHOT_PATH;
 use super::dial::{DialError, Route, dial};
 use super::frame::{FrameError, FrameReader, frame, frame_message};
 use super::transport::Transport;
-use super::SNAPSHOT_PATH;
 use crate::config::Address;
 use crate::threads::apply::ApplyTask;
 use bytes::Bytes;

@@ -36,10 +36,7 @@ fn member(id: u64, url: &str) -> Member {
 async fn peer(id: u64) -> Peer {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
     let url = format!("http://{}", listener.local_addr().expect("address"));
-    let config = StoreConfig {
-        revlog: RevLogConfig { segment_bytes: 1 << 20, buffer_bytes: 4096 },
-        quota_bytes: 0,
-    };
+    let config = StoreConfig { revlog: RevLogConfig { segment_bytes: 1 << 20, buffer_bytes: 4096 }, quota_bytes: 0 };
     let bootstrap = Bootstrap { members: vec![member(id, &url)], conf_state: ConfState::default() };
     let store = Store::open(Arc::new(MemoryDisk::default()), "store", config, bootstrap).expect("store");
     let mailbox = Arc::new(Mailbox::default());
@@ -60,19 +57,19 @@ fn run(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime").block_on(test);
 }
 
-/// Waits until an input comes that `wanted` turns into something.
-async fn expect<T>(mailbox: &Mailbox, wanted: impl Fn(Input) -> Option<T>) -> T {
+/// Collects what `wanted` makes of inputs until there are `count`.
+async fn collect<T>(mailbox: &Mailbox, count: usize, wanted: impl Fn(Input) -> Option<T>) -> Vec<T> {
     let deadline = Instant::now() + DEADLINE;
     let mut turn = Turn::default();
-    loop {
+    let mut found = Vec::new();
+    while found.len() < count {
+        assert!(Instant::now() < deadline, "only {} of {count} came in time", found.len());
+        tokio::time::sleep(Duration::from_millis(1)).await;
         turn.clear();
         mailbox.take(Instant::now(), &mut turn);
-        if let Some(found) = turn.inputs.drain(..).find_map(&wanted) {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "nothing came in time");
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        found.extend(turn.inputs.drain(..).filter_map(&wanted));
     }
+    found
 }
 
 fn raft(term: u64) -> PeerMessage {
@@ -88,6 +85,23 @@ fn term_from(input: Input, sender: u64) -> Option<u64> {
     }
 }
 
+/// Repeats a message each way until one arrives, as raft does.
+async fn wait_until_connected(one: &Peer, two: &Peer) {
+    for (from, to) in [(one, two), (two, one)] {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            from.transport.send(to.id, &raft(5));
+            let mut turn = Turn::default();
+            to.mailbox.take(Instant::now(), &mut turn);
+            if turn.inputs.into_iter().any(|input| term_from(input, from.id).is_some()) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{} does not reach {}", from.id, to.id);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
 async fn pair() -> (Peer, Peer) {
     let (one, two) = (peer(1).await, peer(2).await);
     let members = [member(1, &one.url), member(2, &two.url)];
@@ -100,18 +114,14 @@ async fn pair() -> (Peer, Peer) {
 fn messages_arrive_in_order_both_ways() {
     run(async {
         let (one, two) = pair().await;
-        for term in 1..=3 {
+        wait_until_connected(&one, &two).await;
+        for term in 10..13 {
             one.transport.send(2, &raft(term));
         }
         two.transport.send(1, &raft(9));
-        let mut seen = 0;
-        while seen < 3 {
-            // What waited for the connection may be dropped, and is repeated here as raft does.
-            let term = expect(&two.mailbox, |input| term_from(input, one.id)).await;
-            assert!(term > seen);
-            seen = term;
-        }
-        assert_eq!(expect(&one.mailbox, |input| term_from(input, two.id)).await, 9);
+        let from_one = |input| term_from(input, one.id).filter(|term| *term >= 10);
+        assert_eq!(collect(&two.mailbox, 3, from_one).await, [10, 11, 12]);
+        assert_eq!(collect(&one.mailbox, 1, |input| term_from(input, two.id).filter(|term| *term == 9)).await, [9]);
     });
 }
 
@@ -119,14 +129,13 @@ fn messages_arrive_in_order_both_ways() {
 fn a_peer_that_is_gone_is_told_once_and_found_again() {
     run(async {
         let (one, two) = pair().await;
-        two.transport.send(1, &raft(1));
-        expect(&one.mailbox, |input| term_from(input, 2)).await;
+        wait_until_connected(&one, &two).await;
         let address = two.url.strip_prefix("http://").expect("a URL").to_owned();
         two.transport.stop();
         two.serving.abort();
         let _ = two.serving.await;
         let gone = |input| matches!(input, Input::PeerLost { peer: 2, refused: true }).then_some(());
-        expect(&one.mailbox, gone).await;
+        assert_eq!(collect(&one.mailbox, 1, gone).await.len(), 1);
         let listener = TcpListener::bind(&address).await.expect("listen again");
         let deadline = Instant::now() + DEADLINE;
         let found = tokio::time::timeout_at(deadline.into(), listener.accept()).await;
@@ -167,17 +176,7 @@ fn garbage_ends_the_connection_and_nothing_else() {
             let end = tokio::time::timeout(DEADLINE, stream.read(&mut [0; 1])).await.expect("closed in time");
             assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
         }
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            assert!(Instant::now() < deadline, "the peer's own connection did not come back");
-            one.transport.send(2, &raft(5));
-            let mut turn = Turn::default();
-            two.mailbox.take(Instant::now(), &mut turn);
-            if turn.inputs.into_iter().any(|input| term_from(input, 1) == Some(5)) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        wait_until_connected(&one, &two).await;
     });
 }
 
