@@ -2,8 +2,9 @@
 //!
 //! Owns the set and its form in the checkpoint. It must be durable: a key's deletion may leave the log in one rewriting
 //! while older records of the key still lie in other segments, and without this set a start would bring them back.
+//! Does not own who dies. Invariant: a checkpoint that names a segment names all of its records that are dead.
 
-use crate::encode::put_varint;
+use super::record::{Reader, put_varint};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 
@@ -38,28 +39,15 @@ impl DeadRecords {
         out.into()
     }
 
-    /// The offsets of an encoded set; `None` when the bytes are none. Lengths are learned as records are met.
-    pub(super) fn decode_offsets(mut bytes: &[u8]) -> Option<BTreeSet<u32>> {
-        let mut offsets = BTreeSet::new();
-        let mut last = 0u32;
-        while !bytes.is_empty() {
-            let (mut value, mut shift) = (0u64, 0);
-            loop {
-                let (&byte, rest) = bytes.split_first()?;
-                bytes = rest;
-                value |= u64::from(byte & 0x7f) << shift;
-                shift += 7;
-                if byte < 0x80 {
-                    break;
-                }
-                if shift > 28 {
-                    return None;
-                }
-            }
-            last = last.checked_add(u32::try_from(value).ok()?)?;
-            if !offsets.insert(last) {
-                return None;
-            }
+    /// The offsets of an encoded set, rising; `None` when the bytes are none. Lengths are learned as records are met.
+    pub(super) fn decode_offsets(bytes: &[u8]) -> Option<Vec<u32>> {
+        let mut reader = Reader { bytes, position: 0 };
+        let mut offsets = Vec::new();
+        let mut last = 0_u32;
+        while reader.position < bytes.len() {
+            let difference = u32::try_from(reader.varint()?).ok().filter(|&difference| difference > 0)?;
+            last = last.checked_add(difference)?;
+            offsets.push(last);
         }
         Some(offsets)
     }
@@ -76,7 +64,7 @@ mod tests {
             dead.insert(offset, length);
         }
         assert_eq!(dead.bytes(), 35);
-        assert_eq!(DeadRecords::decode_offsets(&dead.encode()), Some(BTreeSet::from([16, 300, 70_000])));
+        assert_eq!(DeadRecords::decode_offsets(&dead.encode()), Some(vec![16, 300, 70_000]));
         assert_eq!(DeadRecords::decode_offsets(&[0x80]), None);
         assert_eq!(DeadRecords::decode_offsets(&[5, 0]), None);
         assert_eq!(DeadRecords::decode_offsets(&[0xff, 0xff, 0xff, 0xff, 0xff, 1]), None);

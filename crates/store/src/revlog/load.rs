@@ -13,8 +13,10 @@ use crate::disk::Disk;
 use crate::error::DiskError;
 use crate::revision::Revision;
 use quorate_proto::quoratepb::SegmentRef;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::iter::Peekable;
 use std::sync::Arc;
+use std::vec::IntoIter;
 
 /// Takes entries, in revision order over all segments.
 pub(super) struct Loader<'a> {
@@ -60,8 +62,9 @@ impl Loader<'_> {
             Some(footer) => footer,
             None => rebuild_footer(&segment, reference.length)?,
         };
-        let dead = dead_offsets(&segment, reference)?;
-        let span = self.tell_footer(&segment, &footer, &dead)?;
+        let mut dead = Deaths::of(&segment, reference)?;
+        let span = self.tell_footer(&segment, &footer, &mut dead)?;
+        self.take_deaths(&segment, dead)?;
         segment.set_records(span, footer.records_end, true);
         Ok(segment)
     }
@@ -75,7 +78,7 @@ impl Loader<'_> {
             return Err(segment.corrupt(length, what));
         }
         let records_end = u32::try_from(length).map_err(|_| segment.corrupt(length, "a segment beyond 4 GiB"))?;
-        let dead = dead_offsets(&segment, reference)?;
+        let mut dead = Deaths::of(&segment, reference)?;
         let mut span = Span::default();
         let mut footer = FooterBuilder::default();
         let mut blocks = Blocks::new(segment.clone(), HEADER_BYTES, length);
@@ -85,13 +88,22 @@ impl Loader<'_> {
             let fields = push_record(&segment, &mut footer, &record)?;
             let location =
                 Location { segment: segment.id(), offset: record.offset, length: record.bytes.len() as u32 };
-            self.tell(&segment, record.parts.revision, location, &fields, &dead)?;
+            self.tell(&segment, record.parts.revision, location, &fields, &mut dead)?;
         }
+        self.take_deaths(&segment, dead)?;
         segment.set_records(span, records_end, false);
         Ok((segment, footer))
     }
 
-    fn tell_footer(&mut self, segment: &Segment, footer: &Footer, dead: &BTreeSet<u32>) -> Result<Span, DiskError> {
+    fn take_deaths(&mut self, segment: &Segment, mut dead: Deaths) -> Result<(), DiskError> {
+        if let Some(offset) = dead.expected.next() {
+            return Err(segment.corrupt(offset.into(), "no record, expected one that the checkpoint calls dead"));
+        }
+        self.dead.insert(segment.id(), dead.met);
+        Ok(())
+    }
+
+    fn tell_footer(&mut self, segment: &Segment, footer: &Footer, dead: &mut Deaths) -> Result<Span, DiskError> {
         let broken = || segment.corrupt(footer.records_end.into(), "a footer that does not fit the segment");
         let mut span = Span::default();
         let mut cursor = FooterCursor::new(HEADER_BYTES);
@@ -115,7 +127,7 @@ impl Loader<'_> {
         revision: Revision,
         location: Location,
         fields: &KeyFields<'_>,
-        dead: &BTreeSet<u32>,
+        dead: &mut Deaths,
     ) -> Result<(), DiskError> {
         if revision <= self.last {
             let (found, last) = (revision, self.last);
@@ -124,9 +136,7 @@ impl Loader<'_> {
             return Err(segment.corrupt(location.offset.into(), what));
         }
         self.last = revision;
-        let of_segment = self.dead.entry(location.segment).or_default();
-        if dead.contains(&location.offset) {
-            of_segment.insert(location.offset, location.length);
+        if dead.meet(location) {
             return Ok(());
         }
         (self.entry)(LoadedEntry {
@@ -141,10 +151,29 @@ impl Loader<'_> {
     }
 }
 
-/// The offsets of the records that the checkpoint calls dead.
-fn dead_offsets(segment: &Segment, reference: &SegmentRef) -> Result<BTreeSet<u32>, DiskError> {
-    DeadRecords::decode_offsets(&reference.dead_offsets)
-        .ok_or_else(|| segment.corrupt(0, "the checkpoint's list of this segment's dead records cannot be read"))
+/// The records of one segment that the checkpoint calls dead.
+struct Deaths {
+    /// Not met yet, rising.
+    expected: Peekable<IntoIter<u32>>,
+    met: DeadRecords,
+}
+
+impl Deaths {
+    fn of(segment: &Segment, reference: &SegmentRef) -> Result<Self, DiskError> {
+        let Some(offsets) = DeadRecords::decode_offsets(&reference.dead_offsets) else {
+            return Err(segment.corrupt(0, "the checkpoint's list of this segment's dead records cannot be read"));
+        };
+        Ok(Self { expected: offsets.into_iter().peekable(), met: DeadRecords::default() })
+    }
+
+    /// Whether the next record is dead.
+    fn meet(&mut self, location: Location) -> bool {
+        let is_dead = self.expected.next_if_eq(&location.offset).is_some();
+        if is_dead {
+            self.met.insert(location.offset, location.length);
+        }
+        is_dead
+    }
 }
 
 /// Makes a sealed segment's footer again from its records and puts it back. The footer's length must make up exactly

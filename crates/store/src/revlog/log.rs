@@ -95,8 +95,7 @@ impl RevLog {
         }
         let mut sealed = Vec::with_capacity(segments.len());
         let mut active = None;
-        let mut loader =
-            Loader { disk: &*disk, folder, last: Revision::default(), dead: BTreeMap::new(), entry };
+        let mut loader = Loader { disk: &*disk, folder, last: Revision::default(), dead: BTreeMap::new(), entry };
         for reference in segments {
             if reference.sealed {
                 sealed.push(loader.sealed(reference)?);
@@ -150,15 +149,21 @@ impl RevLog {
         self.guarded(Self::sync_all)
     }
 
-    /// Compaction made this record unreachable. A record in a segment that was rewritten meanwhile needs no mark.
+    /// Compaction made this record unreachable: it is not told by the next `open` if it is still there. A record in a
+    /// segment that was rewritten, whose new place was told, needs no mark.
     pub fn mark_dead(&mut self, location: Location) {
+        // While a rewriting is under way a record may have two places. Dead in only one of them it could come back:
+        // the deletion that ended its key may be dropped before its new place is told.
+        let copied = self.rewriting.as_ref().and_then(|rewriting| rewriting.copied_to(location));
+        if let Some(copied) = copied {
+            self.dead.entry(copied.segment).or_default().insert(copied.offset, copied.length);
+        }
         if let Some(dead) = self.dead.get_mut(&location.segment) {
             dead.insert(location.offset, location.length);
         }
     }
 
-    /// Whether a rewriting is under way: until it is done no record may be marked dead, or the places that it tells and
-    /// the marks could part.
+    /// Whether a rewriting is under way.
     pub fn is_rewriting(&self) -> bool {
         self.rewriting.is_some()
     }

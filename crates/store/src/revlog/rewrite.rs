@@ -4,7 +4,6 @@
 //! per record, before it is copied and before its new place is told. Invariant: new segments are sealed and durable
 //! before they take the old ones' place in the order; old ones stay readable until every new place was told.
 
-use super::dead::DeadRecords;
 use super::footer::{FooterBuilder, FooterCursor};
 use super::load::{Footer, read_footer};
 use super::log::{Retired, RevLog};
@@ -31,8 +30,10 @@ type Moved<'a> = dyn FnMut(&[u8], Revision, Location, Location) + 'a;
 pub(super) struct Rewriting {
     sources: Vec<Arc<Segment>>,
     outputs: Vec<Output>,
-    /// Where each record of the outputs came from, in their order.
-    origins: Vec<Origin>,
+    /// The records that were copied, in order.
+    copies: Vec<Copied>,
+    /// Of each source that was begun, where its records begin in `copies`.
+    copies_starts: Vec<usize>,
     stage: Stage,
 }
 
@@ -41,15 +42,17 @@ struct Output {
     footer: FooterBuilder,
 }
 
+/// A record's old and new place; its old segment follows from `copies_starts`.
 #[derive(Clone, Copy)]
-struct Origin {
-    segment: u32,
-    offset: u32,
+struct Copied {
+    from_offset: u32,
+    to_segment: u32,
+    to_offset: u32,
 }
 
 enum Stage {
     Copying { source: usize, open: Option<Open> },
-    Relocating { output: usize, origin: usize, cursor: FooterCursor },
+    Relocating { output: usize, source: usize, position: usize, cursor: FooterCursor },
 }
 
 /// The source that is being read.
@@ -81,6 +84,17 @@ impl Rewriting {
     /// Whether locations in a segment may still be in use because of this move.
     pub(super) fn reads(&self, segment: &Segment) -> bool {
         self.sources.iter().any(|source| source.id() == segment.id())
+    }
+
+    /// Where a record of a source was copied to. Until its new place is told it has both.
+    pub(super) fn copied_to(&self, from: Location) -> Option<Location> {
+        let source = self.sources.iter().position(|source| source.id() == from.segment)?;
+        let start = *self.copies_starts.get(source)?;
+        let end = self.copies_starts.get(source + 1).copied().unwrap_or(self.copies.len());
+        let copies = &self.copies[start..end];
+        let found = copies.binary_search_by_key(&from.offset, |copied| copied.from_offset).ok()?;
+        let Copied { to_segment, to_offset, .. } = copies[found];
+        Some(Location { segment: to_segment, offset: to_offset, length: from.length })
     }
 
     /// New segments that are not in the log's order.
@@ -127,7 +141,8 @@ impl RevLog {
         Ok(self.next_sources().map(|range| Rewriting {
             sources: self.sealed[range].to_vec(),
             outputs: Vec::new(),
-            origins: Vec::new(),
+            copies: Vec::new(),
+            copies_starts: Vec::new(),
             stage: Stage::Copying { source: 0, open: None },
         }))
     }
@@ -185,7 +200,10 @@ impl RevLog {
             let source = rewriting.sources[position].clone();
             let mut current = match open.take() {
                 Some(current) => current,
-                None => open_source(&source)?,
+                None => {
+                    rewriting.copies_starts.push(rewriting.copies.len());
+                    open_source(&source)?
+                }
             };
             let entries = &current.footer.entries;
             let mut run = Run::default();
@@ -210,10 +228,14 @@ impl RevLog {
                     run = Run { offset: entry.offset, length: 0 };
                     self.begin_output(rewriting)?;
                 }
-                run.length += entry.length;
                 let output = rewriting.outputs.last_mut().expect("an output was begun");
                 output.footer.push(entry.revision, entry.deletion, &entry.fields, entry.length);
-                rewriting.origins.push(Origin { segment: from.segment, offset: from.offset });
+                rewriting.copies.push(Copied {
+                    from_offset: from.offset,
+                    to_segment: output.segment.id(),
+                    to_offset: output.segment.records_end() + run.length,
+                });
+                run.length += entry.length;
             }
             self.copy_run(rewriting, &source, &run)?;
             if current.cursor.is_at_end(entries) {
@@ -286,14 +308,14 @@ impl RevLog {
             self.dead.remove(&source.id());
         }
         for output in &rewriting.outputs {
-            self.dead.insert(output.segment.id(), DeadRecords::default());
+            self.dead.entry(output.segment.id()).or_default();
         }
         self.renew_view();
-        rewriting.stage = Stage::Relocating { output: 0, origin: 0, cursor: FooterCursor::new(HEADER_BYTES) };
+        rewriting.stage = Stage::Relocating { output: 0, source: 0, position: 0, cursor: FooterCursor::new(HEADER_BYTES) };
         Ok(if rewriting.outputs.is_empty() { Progress::Done } else { Progress::More })
     }
 
-    /// Tells new places. What died since it was copied is dead in its new place too.
+    /// Tells new places. What died since it was copied was marked in both places, or is marked here.
     fn relocate(
         &mut self,
         rewriting: &mut Rewriting,
@@ -301,15 +323,15 @@ impl RevLog {
         alive: &mut Alive<'_>,
         moved: &mut Moved<'_>,
     ) -> Progress {
-        let Rewriting { outputs, origins, stage, .. } = rewriting;
-        let Stage::Relocating { output: position, origin, cursor } = stage else {
+        let Rewriting { sources, outputs, copies, copies_starts, stage } = rewriting;
+        let Stage::Relocating { output: place, source, position, cursor } = stage else {
             unreachable!("relocating is called in its stage");
         };
         let mut budget = bytes_max.max(1);
-        while let Some(output) = outputs.get(*position) {
+        while let Some(output) = outputs.get(*place) {
             let entries = output.footer.entries();
             if cursor.is_at_end(entries) {
-                *position += 1;
+                *place += 1;
                 *cursor = FooterCursor::new(HEADER_BYTES);
                 continue;
             }
@@ -318,10 +340,14 @@ impl RevLog {
             }
             budget = budget.saturating_sub(ENTRY_COST_BYTES);
             let entry = cursor.next(entries).expect("a footer that this process built can be read");
-            let Origin { segment, offset } = origins[*origin];
-            *origin += 1;
-            let from = Location { segment, offset, length: entry.length };
-            let to = Location { segment: output.segment.id(), offset: entry.offset, length: entry.length };
+            while copies_starts.get(*source + 1).is_some_and(|start| start <= position) {
+                *source += 1;
+            }
+            let Copied { from_offset, to_segment, to_offset } = copies[*position];
+            *position += 1;
+            let from = Location { segment: sources[*source].id(), offset: from_offset, length: entry.length };
+            let to = Location { segment: to_segment, offset: to_offset, length: entry.length };
+            assert_eq!((output.segment.id(), entry.offset), (to_segment, to_offset), "a copy lies where it was planned");
             if alive(entry.fields.key, entry.revision, from) {
                 moved(entry.fields.key, entry.revision, from, to);
             } else {
