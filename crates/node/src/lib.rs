@@ -9,6 +9,8 @@ mod leases;
 pub mod node;
 mod proposals;
 mod reads;
+#[cfg(test)]
+mod tests;
 pub mod wal;
 
 pub use node::Node;

@@ -126,12 +126,19 @@ impl Node {
     ///
     /// When the log begins behind what the store has applied ([`Recovered::check`] tells): entries are missing for good.
     pub fn new(config: NodeConfig, recovered: Recovered, store: StorePoint, now_ms: u64) -> Self {
-        let (start, entries) = log_of_store(recovered.start, recovered.entries, &store);
+        let (start, entries, replaced) = log_of_store(recovered.start, recovered.entries, &store);
         let mut hard_state = recovered.hard_state;
         if hard_state.term < store.applied_term {
             hard_state = HardState { term: store.applied_term, vote: 0, ..hard_state };
         }
         hard_state.commit = hard_state.commit.max(store.applied_index).min(start.0 + entries.len() as u64);
+        let mut writes = VecDeque::new();
+        if replaced {
+            let point = SnapshotPoint { index: start.0, term: start.1, conf_state: store.conf_state.clone() };
+            let persist =
+                Persist { number: 1, hard_state: Some(hard_state), entries: Vec::new(), snapshot: Some(point) };
+            writes.push_back(Write { number: 1, round: 0, persist: Some(persist), messages: Vec::new() });
+        }
         let consensus = Consensus::new(ConsensusStart {
             id: config.id,
             election_ticks: config.election_ticks,
@@ -158,8 +165,8 @@ impl Node {
             leader_changes: 0,
             status_told: None,
             applied: store.applied_index,
-            writes: VecDeque::new(),
-            write_number: 0,
+            write_number: writes.len() as u64,
+            writes,
             hard_state_unwritten: None,
             installing: None,
             batches_unpersisted: VecDeque::new(),
@@ -174,6 +181,7 @@ impl Node {
             config,
         };
         node.consensus.trim(node.config.log_bytes_max, u64::MAX);
+        node.release_writes();
         node
     }
 
@@ -685,8 +693,9 @@ fn same_view(told: &NodeStatus, status: &NodeStatus) -> bool {
     view == *told
 }
 
-/// The log as the store allows it: a snapshot that was installed, but not noted in the log before a crash, replaces it.
-fn log_of_store(start: SnapshotPoint, entries: Vec<LogEntry>, store: &StorePoint) -> ((u64, u64), Vec<LogEntry>) {
+/// The log as the store allows it, and whether it is another one: a snapshot that was installed, but not noted in the log
+/// before a crash, replaces it.
+fn log_of_store(start: SnapshotPoint, entries: Vec<LogEntry>, store: &StorePoint) -> ((u64, u64), Vec<LogEntry>, bool) {
     assert!(
         start.index <= store.applied_index,
         "the log begins behind {}, the store has applied {} only: files are missing",
@@ -699,8 +708,8 @@ fn log_of_store(start: SnapshotPoint, entries: Vec<LogEntry>, store: &StorePoint
         Some(position) => entries.get(position as usize).map(|entry| entry.term),
     };
     if term == Some(store.applied_term) {
-        ((start.index, start.term), entries)
+        ((start.index, start.term), entries, false)
     } else {
-        ((store.applied_index, store.applied_term), Vec::new())
+        ((store.applied_index, store.applied_term), Vec::new(), true)
     }
 }
