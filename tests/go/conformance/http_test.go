@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	. "quorate/tests/harness"
 )
@@ -329,5 +330,22 @@ func TestGateway(t *testing.T) {
 			page(t, s, "POST", "/v3/kv/deleterange", `{"key":"dzE="}`)
 			next("delete")
 		}},
+	})
+}
+
+// What load balancers and gRPC clients ask beside etcd's own services.
+func TestHealthService(t *testing.T) {
+	pair := NewPair(t)
+	pair.Both(t, func(t *testing.T, s *Side) {
+		health := healthpb.NewHealthClient(s.Server.Conn())
+		for _, service := range []string{"", "etcdserverpb.KV", "no.such.Service"} {
+			Do(s, health.Check, &healthpb.HealthCheckRequest{Service: service})
+		}
+		ctx, cancel := s.Context()
+		defer cancel()
+		stream, err := health.Watch(ctx, &healthpb.HealthCheckRequest{})
+		Must(t, err)
+		reply, err := stream.Recv()
+		s.Note("watch", fmt.Sprint(Render(reply, nil), RenderError(err)))
 	})
 }

@@ -231,7 +231,7 @@ func common() []command {
 		command{args: "put leased v --lease=%LEASE1"}, command{args: "get leased -w json"}, command{args: "put leased w --ignore-lease"},
 		command{args: "lease timetolive %LEASE1"}, command{args: "lease timetolive %LEASE1 --keys"}, command{args: "lease timetolive %LEASE1 --keys -w json"}, command{args: "lease timetolive 4711"},
 		command{args: "lease timetolive 4711 -w json"}, command{args: "lease keep-alive %LEASE1 --once"}, command{args: "lease keep-alive 4711 --once"}, command{args: "lease keep-alive %LEASE1", until: 1},
-		command{args: "lease list", sorted: true}, command{args: "lease revoke %LEASE2"}, command{args: "lease revoke %LEASE2"}, command{args: "lease revoke %LEASE1 -w json"}, command{args: "lease revoke nonsense"},
+		command{args: "lease list", sorted: true}, command{args: "lease list -w json"}, command{args: "lease revoke %LEASE2"}, command{args: "lease revoke %LEASE2"}, command{args: "lease revoke %LEASE1 -w json"}, command{args: "lease revoke nonsense"},
 		command{args: "get leased"},
 		command{args: "compaction 5"}, command{args: "compaction 5"}, command{args: "compaction 1000"}, command{args: "compact 6 --physical"}, command{args: "get foo --rev 2"}, command{args: "watch foo --rev 2"},
 		command{args: "endpoint status"}, command{args: "endpoint health"}, command{args: "endpoint health -w json"},
@@ -276,7 +276,7 @@ func TestOurEtcdctl(t *testing.T) {
 func recent() []command {
 	return []command{
 		{args: "version"}, {args: "endpoint status -w json"}, {args: "endpoint status -w table"}, {args: "endpoint status -w fields"}, {args: "member list -w json --hex"},
-		{args: "auth status"}, {args: "auth status -w json"}, {args: "lease list -w json"}, {args: "put k v -w json -w fields"}, {args: "--hex put k v"},
+		{args: "auth status"}, {args: "auth status -w json"}, {args: "put k v -w json -w fields"}, {args: "--hex put k v"},
 		{args: "get foo --write-out=json"}, {args: "--command-timeout=3s get foo"}, {args: "get k --min-mod-rev 1000"}, {args: "get --prefix %EMPTY --max-create-rev 10"},
 		{args: "downgrade validate 9.9"}, {args: "downgrade cancel"},
 	}
