@@ -1,0 +1,100 @@
+//! Failures of the layers below as gRPC statuses, with the codes and texts that etcd's clients compare.
+
+use crate::backend::CallError;
+use crate::grpc::status::{Code, Status};
+use quorate_node::api::Refusal;
+use quorate_store::error::Error;
+
+impl From<CallError> for Status {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Store(error) => error.into(),
+            CallError::Refused(Refusal::NoLeader) => NO_LEADER,
+            CallError::Refused(Refusal::TooManyRequests) => {
+                Self::new(Code::ResourceExhausted, "etcdserver: too many requests")
+            }
+            CallError::Refused(Refusal::LeaderChanged) => Self::new(Code::Unavailable, "etcdserver: leader changed"),
+            CallError::Refused(Refusal::Stopped) => STOPPED,
+            CallError::TimedOut => Self::new(Code::Unavailable, "etcdserver: request timed out"),
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let (code, text) = match error {
+            Error::KeyNotFound => (Code::InvalidArgument, "etcdserver: key not found"),
+            Error::Compacted => (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted"),
+            Error::FutureRevision => (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision"),
+            Error::NoSpace => (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
+            Error::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
+            Error::LeaseExists => (Code::FailedPrecondition, "etcdserver: lease already exists"),
+            Error::LeaseTtlTooLarge => (Code::OutOfRange, "etcdserver: too large lease TTL"),
+            Error::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
+        };
+        Self::new(code, text)
+    }
+}
+
+const fn fixed(code: Code, text: &'static str) -> Status {
+    Status { code, message: std::borrow::Cow::Borrowed(text) }
+}
+
+pub(crate) const NO_LEADER: Status = fixed(Code::Unavailable, "etcdserver: no leader");
+pub(crate) const STOPPED: Status = fixed(Code::Unavailable, "etcdserver: server stopped");
+pub(crate) const NOT_FOR_LEARNERS: Status =
+    fixed(Code::FailedPrecondition, "etcdserver: rpc not supported for learner");
+pub(crate) const DEADLINE_EXCEEDED: Status = fixed(Code::DeadlineExceeded, "etcdserver: context deadline exceeded");
+pub(crate) const KEY_NOT_PROVIDED: Status = fixed(Code::InvalidArgument, "etcdserver: key is not provided");
+pub(crate) const KEY_NOT_FOUND: Status = fixed(Code::InvalidArgument, "etcdserver: key not found");
+pub(crate) const VALUE_PROVIDED: Status = fixed(Code::InvalidArgument, "etcdserver: value is provided");
+pub(crate) const LEASE_PROVIDED: Status = fixed(Code::InvalidArgument, "etcdserver: lease is provided");
+pub(crate) const TOO_MANY_OPERATIONS: Status =
+    fixed(Code::InvalidArgument, "etcdserver: too many operations in txn request");
+pub(crate) const DUPLICATE_KEY: Status = fixed(Code::InvalidArgument, "etcdserver: duplicate key given in txn request");
+pub(crate) const INVALID_SORT_OPTION: Status = fixed(Code::InvalidArgument, "etcdserver: invalid sort option");
+pub(crate) const REQUEST_TOO_LARGE: Status = fixed(Code::InvalidArgument, "etcdserver: request is too large");
+pub(crate) const NOT_LEADER: Status = fixed(Code::FailedPrecondition, "etcdserver: not leader");
+pub(crate) const BAD_TRANSFEREE: Status = fixed(Code::FailedPrecondition, "etcdserver: bad leader transferee");
+pub(crate) const AUTH_NOT_ENABLED: Status =
+    fixed(Code::FailedPrecondition, "etcdserver: authentication is not enabled");
+
+/// A method that this server does not have, in the words of gRPC-Go's generated code.
+pub(crate) fn not_implemented(method: &str) -> Status {
+    Status::new(Code::Unimplemented, format!("method {method} not implemented"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_outcome_keeps_its_text() {
+        for (error, code) in [
+            (Error::KeyNotFound, Code::InvalidArgument),
+            (Error::Compacted, Code::OutOfRange),
+            (Error::FutureRevision, Code::OutOfRange),
+            (Error::NoSpace, Code::ResourceExhausted),
+            (Error::LeaseNotFound, Code::NotFound),
+            (Error::LeaseExists, Code::FailedPrecondition),
+            (Error::LeaseTtlTooLarge, Code::OutOfRange),
+            (Error::Corrupt, Code::DataLoss),
+        ] {
+            let text = error.to_string();
+            assert_eq!(Status::from(CallError::Store(error)), Status::new(code, text));
+        }
+    }
+
+    #[test]
+    fn refusals_are_etcds() {
+        for (error, code, text) in [
+            (CallError::Refused(Refusal::NoLeader), Code::Unavailable, "etcdserver: no leader"),
+            (CallError::Refused(Refusal::TooManyRequests), Code::ResourceExhausted, "etcdserver: too many requests"),
+            (CallError::Refused(Refusal::LeaderChanged), Code::Unavailable, "etcdserver: leader changed"),
+            (CallError::Refused(Refusal::Stopped), Code::Unavailable, "etcdserver: server stopped"),
+            (CallError::TimedOut, Code::Unavailable, "etcdserver: request timed out"),
+        ] {
+            assert_eq!(Status::from(error), Status::new(code, text));
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! The services of the client port over the [`Backend`]: who answers what.
+//!
+//! Requests are judged here once; what is handed to the backend can't be malformed.
+
+mod auth;
+mod checks;
+mod cluster;
+mod election;
+mod ending;
+mod error;
+mod header;
+mod kv;
+mod lease;
+mod lock;
+mod maintenance;
+pub(crate) mod method;
+mod queue;
+mod quota;
+mod range;
+mod watch;
+mod wire;
+
+use crate::backend::Backend;
+use crate::grpc::body::{Chunk, ChunkStream, ReplyBody};
+use crate::grpc::head::{CallHead, is_grpc};
+use crate::grpc::request::{MessageReader, decode};
+use crate::grpc::status::{Code, Status};
+use crate::http as plain_http;
+use crate::metrics::{CallRecord, Metrics};
+use bytes::Bytes;
+use error::{DEADLINE_EXCEEDED, NO_LEADER, NOT_FOR_LEARNERS};
+use futures::Stream;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use method::{Kind, Method, service_exists};
+use quorate_proto::Message;
+use quorate_proto::etcdserverpb::ResponseHeader;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
+
+/// What a message may be larger than the largest request (etcd's allowance for its frame).
+const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
+
+/// Longer waits than this are not told from it.
+const CALL_TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// `client-api-version`, which etcd's Go client tells.
+const CLIENT_API_VERSION: &str = "client-api-version";
+
+const GRPC_CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// Shared by all client connections.
+pub struct ClientSurface {
+    /// The door to the store.
+    pub backend: Backend,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// `--election-timeout`: how long a leader may be silent before callers that want one are told.
+    pub election_timeout: Duration,
+    quota: quota::Quota,
+}
+
+impl ClientSurface {
+    /// For all connections of a server.
+    pub fn new(backend: Backend, metrics: Arc<Metrics>, election_timeout: Duration) -> Self {
+        Self { backend, metrics, election_timeout, quota: quota::Quota::default() }
+    }
+
+    /// The header of an answer as of `revision`.
+    pub(crate) fn header(&self, revision: i64) -> ResponseHeader {
+        let identity = self.backend.identity();
+        ResponseHeader {
+            cluster_id: identity.cluster_id,
+            member_id: identity.member_id,
+            revision,
+            raft_term: self.backend.status().term,
+        }
+    }
+
+    fn message_bytes_max(&self) -> usize {
+        self.backend.limits().request_bytes_max + MESSAGE_OVERHEAD_BYTES
+    }
+
+    /// Decodes a request of a method.
+    fn decode<M: Message + Default>(&self, method: Method, bytes: Bytes) -> Result<M, Status> {
+        // The outermost transaction and one level per operation.
+        decode(bytes, method.shape(), self.backend.limits().txn_operations_max.saturating_add(1))
+    }
+}
+
+/// What a method answers.
+enum Reply {
+    /// One framed message.
+    Message(Bytes),
+    /// Framed messages as they come.
+    Stream(ChunkStream),
+}
+
+/// A call with everything that answering it needs.
+struct Call {
+    surface: Arc<ClientSurface>,
+    method: Method,
+    require_leader: bool,
+    stopping: tokio::sync::watch::Receiver<bool>,
+}
+
+/// Answers any request.
+pub(crate) async fn answer(
+    surface: &Arc<ClientSurface>,
+    request: Request<Incoming>,
+    stopping: tokio::sync::watch::Receiver<bool>,
+) -> Response<ReplyBody> {
+    let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let path = request.uri().path();
+    let speaks_grpc = is_grpc(content_type) && request.version() == http::Version::HTTP_2;
+    if speaks_grpc && request.method() == http::Method::POST {
+        return match Method::find(path) {
+            Some(method) => grpc(surface, method, request, stopping).await,
+            None => refused(&unknown(path)),
+        };
+    }
+    if split_path(path).is_some_and(|(service, _)| service_exists(service)) {
+        return if request.method() == http::Method::POST {
+            plain_http::refusal(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "invalid gRPC request content-type or protocol version\n",
+            )
+        } else {
+            plain_http::refusal(StatusCode::METHOD_NOT_ALLOWED, "invalid gRPC request method\n")
+        };
+    }
+    plain_http::answer(surface, request.method(), path, request.uri().query().unwrap_or("")).await
+}
+
+fn split_path(path: &str) -> Option<(&str, &str)> {
+    path.strip_prefix('/')?.rsplit_once('/')
+}
+
+/// What gRPC-Go says of a path that nobody serves.
+fn unknown(path: &str) -> Status {
+    let text = match split_path(path) {
+        None => format!("malformed method name: {path:?}"),
+        Some((service, method)) if service_exists(service) => {
+            format!("unknown method {method} for service {service}")
+        }
+        Some((service, _)) => format!("unknown service {service}"),
+    };
+    Status::new(Code::Unimplemented, text)
+}
+
+/// A response that is nothing but its status.
+fn refused(status: &Status) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::Empty);
+    response.headers_mut().insert(CONTENT_TYPE, GRPC_CONTENT);
+    status.write_to(response.headers_mut());
+    response
+}
+
+async fn grpc(
+    surface: &Arc<ClientSurface>,
+    method: Method,
+    request: Request<Incoming>,
+    stopping: tokio::sync::watch::Receiver<bool>,
+) -> Response<ReplyBody> {
+    let mut record = CallRecord::start(surface.metrics.clone(), method);
+    let (parts, body) = request.into_parts();
+    let client_version = parts.headers.get(CLIENT_API_VERSION).and_then(|value| value.to_str().ok());
+    surface.metrics.client_versions.count(client_version, method.kind() != Kind::Unary);
+    let head = match CallHead::read(&parts.headers) {
+        Ok(head) => head,
+        Err(status) => {
+            record.end(status.code);
+            return refused(&status);
+        }
+    };
+    drop(parts);
+    let reader = MessageReader::new(body, surface.message_bytes_max(), head.encoding);
+    let call = Call { surface: surface.clone(), method, require_leader: head.require_leader, stopping };
+    let deadline = head.timeout.map(|timeout| Instant::now() + timeout.min(CALL_TIMEOUT_MAX));
+    let outcome = match deadline {
+        None => call.answer(reader, &record).await,
+        Some(deadline) => match tokio::time::timeout_at(deadline, call.answer(reader, &record)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(DEADLINE_EXCEEDED),
+        },
+    };
+    let body = match outcome {
+        Ok(Reply::Message(bytes)) => {
+            record.sent(1, bytes.len());
+            record.end(Code::Ok);
+            ReplyBody::Message(bytes)
+        }
+        Ok(Reply::Stream(stream)) => {
+            let deadline = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
+            ReplyBody::Stream(Box::pin(Recorded { stream, deadline, record }))
+        }
+        Err(status) => {
+            record.end(status.code);
+            return refused(&status);
+        }
+    };
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, GRPC_CONTENT);
+    response
+}
+
+/// A streamed answer that is counted and ends at its deadline.
+struct Recorded {
+    stream: ChunkStream,
+    deadline: Option<Pin<Box<Sleep>>>,
+    record: CallRecord,
+}
+
+impl Stream for Recorded {
+    type Item = Result<Chunk, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            self.record.end(Code::DeadlineExceeded);
+            return Poll::Ready(Some(Err(DEADLINE_EXCEEDED)));
+        }
+        let item = ready!(self.stream.as_mut().poll_next(cx));
+        match &item {
+            Some(Ok(chunk)) => self.record.sent(chunk.messages, chunk.bytes.len()),
+            Some(Err(status)) => {
+                let code = status.code;
+                self.record.end(code);
+            }
+            None => self.record.end(Code::Ok),
+        }
+        Poll::Ready(item)
+    }
+}
+
+impl Call {
+    async fn answer(self, mut reader: MessageReader<Incoming>, record: &CallRecord) -> Result<Reply, Status> {
+        let status = self.surface.backend.status();
+        if self.require_leader && status.leader == 0 {
+            return Err(NO_LEADER);
+        }
+        if status.is_learner && !matches!(self.method, Method::Range | Method::Status) {
+            return Err(NOT_FOR_LEARNERS);
+        }
+        match self.method {
+            Method::Watch => return watch::watch(self, reader),
+            Method::LeaseKeepAlive => return lease::keep_alive(self, reader),
+            _ => {}
+        }
+        let bytes = reader.unary().await?;
+        record.received(bytes.len());
+        let surface = &self.surface;
+        match self.method {
+            Method::Range => kv::range(surface, bytes).await,
+            Method::Put => kv::put(surface, bytes).await.map(Reply::Message),
+            Method::Txn => kv::txn(surface, bytes).await.map(Reply::Message),
+            Method::DeleteRange => kv::delete_range(surface, bytes).await.map(Reply::Message),
+            // The others are rare, or wait long: kept out of the way so that a call's future stays small.
+            _ => Box::pin(self.answer_others(bytes)).await,
+        }
+    }
+
+    /// A call that may wait for as long as it likes, but not longer than the server serves.
+    async fn unless_stopped(&self, answer: impl Future<Output = Result<Bytes, Status>>) -> Result<Bytes, Status> {
+        tokio::select! {
+            outcome = answer => outcome,
+            () = ending::stopped(self.stopping.clone()) => Err(error::STOPPED),
+        }
+    }
+
+    async fn answer_others(self, bytes: Bytes) -> Result<Reply, Status> {
+        let surface = &self.surface;
+        let message = match self.method {
+            Method::RangeStream => return kv::range_stream(surface, bytes).await,
+            Method::Observe => return election::observe(self, bytes),
+            Method::Compact => kv::compact(surface, bytes).await,
+            Method::LeaseGrant => lease::grant(surface, bytes).await,
+            Method::LeaseRevoke => lease::revoke(surface, bytes).await,
+            Method::LeaseTimeToLive => lease::time_to_live(surface, bytes).await,
+            Method::LeaseLeases => lease::leases(surface, bytes).await,
+            Method::MemberList => cluster::member_list(surface, bytes).await,
+            Method::Alarm => maintenance::alarm(surface, bytes).await,
+            Method::Status => maintenance::status(surface, bytes),
+            Method::Defragment => maintenance::defragment(surface, bytes),
+            Method::Hash => maintenance::hash(surface, bytes).await,
+            Method::HashKv => maintenance::hash_kv(surface, bytes).await,
+            Method::MoveLeader => maintenance::move_leader(surface, bytes).await,
+            Method::AuthStatus => auth::status(surface, bytes),
+            Method::Authenticate => auth::authenticate(surface, bytes),
+            Method::Lock => self.unless_stopped(lock::lock(surface, bytes)).await,
+            Method::Unlock => lock::unlock(surface, bytes).await,
+            Method::Campaign => self.unless_stopped(election::campaign(surface, bytes)).await,
+            Method::Proclaim => election::proclaim(surface, bytes).await,
+            Method::Leader => election::leader(surface, bytes).await,
+            Method::Resign => election::resign(surface, bytes).await,
+            Method::Range
+            | Method::Put
+            | Method::Txn
+            | Method::DeleteRange
+            | Method::Watch
+            | Method::LeaseKeepAlive => unreachable!("answered by the caller"),
+            Method::MemberAdd
+            | Method::MemberRemove
+            | Method::MemberUpdate
+            | Method::MemberPromote
+            | Method::Snapshot
+            | Method::Downgrade
+            | Method::AuthEnable
+            | Method::AuthDisable
+            | Method::UserAdd
+            | Method::UserGet
+            | Method::UserList
+            | Method::UserDelete
+            | Method::UserChangePassword
+            | Method::UserGrantRole
+            | Method::UserRevokeRole
+            | Method::RoleAdd
+            | Method::RoleGet
+            | Method::RoleList
+            | Method::RoleDelete
+            | Method::RoleGrantPermission
+            | Method::RoleRevokePermission => Err(error::not_implemented(self.method.name())),
+        }?;
+        Ok(Reply::Message(message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_nobody_serves_get_grpc_gos_words() {
+        for (path, text) in [
+            ("/foo.Bar/X", "unknown service foo.Bar"),
+            ("/etcdserverpb.KV/X", "unknown method X for service etcdserverpb.KV"),
+            ("/foo", "malformed method name: \"/foo\""),
+            ("/a/b/X", "unknown service a/b"),
+        ] {
+            assert_eq!(unknown(path), Status::new(Code::Unimplemented, text));
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! `--quota-backend-bytes`: what would grow the store beyond it is refused, and the alarm is raised.
+//!
+//! The store's size is looked at now and then; between looks what was let through is added up, so a look is never missed
+//! when it matters.
+
+use crate::api::ClientSurface;
+use crate::grpc::status::Status;
+use parking_lot::Mutex;
+use quorate_proto::etcdserverpb::alarm_request::AlarmAction;
+use quorate_proto::etcdserverpb::request_op::Request;
+use quorate_proto::etcdserverpb::{AlarmRequest, AlarmType, PutRequest, RequestOp, TxnRequest};
+use quorate_proto::quoratepb::command::Operation;
+use quorate_store::error::Error;
+use std::time::{Duration, Instant};
+
+/// What a change costs beside its key and value (etcd's figure).
+const CHANGE_BYTES: u64 = 256;
+
+/// What a lease costs (etcd's figure).
+const LEASE_BYTES: u64 = 64;
+
+/// How old a look at the store's size may get: others write as well.
+const LOOK_AGE_MAX: Duration = Duration::from_millis(100);
+
+/// The store's size as this member knows it.
+#[derive(Default)]
+pub(super) struct Quota {
+    look: Mutex<Option<Look>>,
+}
+
+#[derive(Clone, Copy)]
+struct Look {
+    /// The store's size then, and all that was let through since.
+    used_bytes: u64,
+    at: Instant,
+}
+
+fn put_bytes(request: &PutRequest) -> u64 {
+    CHANGE_BYTES + request.key.len() as u64 + request.value.len() as u64
+}
+
+fn operations_bytes(operations: &[RequestOp]) -> u64 {
+    let bytes = |operation: &RequestOp| match &operation.request {
+        Some(Request::RequestPut(put)) => put_bytes(put),
+        Some(Request::RequestTxn(txn)) => txn_bytes(txn),
+        _ => 0,
+    };
+    operations.iter().map(bytes).sum()
+}
+
+/// The dearer of the two branches.
+fn txn_bytes(request: &TxnRequest) -> u64 {
+    operations_bytes(&request.success).max(operations_bytes(&request.failure))
+}
+
+impl Quota {
+    pub(super) async fn check_put(&self, surface: &ClientSurface, request: &PutRequest) -> Result<(), Status> {
+        self.check(surface, put_bytes(request)).await
+    }
+
+    pub(super) async fn check_txn(&self, surface: &ClientSurface, request: &TxnRequest) -> Result<(), Status> {
+        match txn_bytes(request) {
+            0 => Ok(()),
+            bytes => self.check(surface, bytes).await,
+        }
+    }
+
+    pub(super) async fn check_lease(&self, surface: &ClientSurface) -> Result<(), Status> {
+        self.check(surface, LEASE_BYTES).await
+    }
+
+    async fn check(&self, surface: &ClientSurface, bytes: u64) -> Result<(), Status> {
+        let live_bytes = || surface.backend.reader().stats().live_bytes;
+        if self.let_through(bytes, surface.backend.limits().quota_bytes, Instant::now(), live_bytes) {
+            return Ok(());
+        }
+        let alarm = AlarmRequest {
+            action: AlarmAction::Activate as i32,
+            member_id: surface.backend.identity().member_id,
+            alarm: AlarmType::Nospace as i32,
+        };
+        // The refusal stands whether or not the alarm could be raised; the next one tries again.
+        let _ = surface.backend.propose(Operation::Alarm(alarm)).await;
+        Err(Error::NoSpace.into())
+    }
+
+    fn let_through(&self, bytes: u64, quota_bytes: u64, now: Instant, live_bytes: impl Fn() -> u64) -> bool {
+        let mut look = self.look.lock();
+        let fits = |used_bytes: u64| used_bytes.saturating_add(bytes) < quota_bytes;
+        let current = match *look {
+            Some(known) if now.duration_since(known.at) < LOOK_AGE_MAX && fits(known.used_bytes) => known,
+            _ => Look { used_bytes: live_bytes(), at: now },
+        };
+        let fits = fits(current.used_bytes);
+        *look = Some(Look { used_bytes: current.used_bytes + if fits { bytes } else { 0 }, ..current });
+        fits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn the_size_is_looked_at_when_it_matters() {
+        let quota = Quota::default();
+        let start = Instant::now();
+        let (live, looks) = (Cell::new(1_000u64), Cell::new(0));
+        let ask = |bytes, after: Duration| {
+            quota.let_through(bytes, 10_000, start + after, || {
+                looks.set(looks.get() + 1);
+                live.get()
+            })
+        };
+        assert!(ask(4_000, Duration::ZERO));
+        assert!(ask(4_000, Duration::ZERO));
+        assert_eq!(looks.get(), 1);
+        // Added up, this would not fit; but the store is smaller than what was let through.
+        live.set(5_000);
+        assert!(ask(4_000, Duration::ZERO));
+        assert_eq!(looks.get(), 2);
+        live.set(9_999);
+        assert!(!ask(4_000, Duration::ZERO));
+        // Others freed space.
+        live.set(0);
+        assert!(ask(4_000, Duration::ZERO));
+        // Others wrote.
+        live.set(9_999);
+        assert!(!ask(1, LOOK_AGE_MAX));
+    }
+
+    #[test]
+    fn a_transaction_costs_its_dearer_branch() {
+        let put = |value_bytes: usize| RequestOp {
+            request: Some(Request::RequestPut(PutRequest {
+                key: "k".into(),
+                value: vec![0; value_bytes].into(),
+                ..Default::default()
+            })),
+        };
+        let inner = TxnRequest { success: vec![put(10)], failure: vec![put(1_000)], ..Default::default() };
+        let outer = TxnRequest {
+            success: vec![put(1), RequestOp { request: Some(Request::RequestTxn(inner)) }],
+            ..Default::default()
+        };
+        assert_eq!(txn_bytes(&outer), 2 * (CHANGE_BYTES + 1) + 1 + 1_000);
+        assert_eq!(txn_bytes(&TxnRequest::default()), 0);
+    }
+}

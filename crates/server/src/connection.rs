@@ -1,0 +1,217 @@
+//! One client connection: HTTP/1 or HTTP/2, told apart by its first bytes, until it closes or the server stops.
+//!
+//! Knows nothing of what is served; see [`crate::api`].
+
+use crate::api::{self, ClientSurface};
+use crate::grpc::body::ReplyBody;
+use bytes::{Buf, Bytes, BytesMut};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
+
+/// What every HTTP/2 connection begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long a connection may stay silent before its first bytes.
+const FIRST_BYTES_SECONDS_MAX: u64 = 60;
+
+/// Bytes a client may send on one stream ahead of being read.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+
+/// Bytes a client may send on all streams ahead of being read. Far above what 1,000 small calls in flight take: with a
+/// small window, h2 takes many small calls for an attack and closes the connection.
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// Bytes of an answer that wait for the client to take them.
+const SEND_BUFFER_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of a request's head.
+const HEADER_BYTES_MAX: u32 = 64 << 10;
+
+/// As etcd: a silent connection is asked whether it lives after two hours.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2 * 3600);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Answers requests. One for all connections.
+pub(crate) trait Handler: Clone + Send + 'static {
+    /// Answers a request; `stopping` turns true when the server stops, and answers without an end must end.
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        stopping: watch::Receiver<bool>,
+    ) -> impl Future<Output = Response<ReplyBody>> + Send;
+}
+
+impl Handler for Arc<ClientSurface> {
+    async fn handle(&self, request: Request<Incoming>, stopping: watch::Receiver<bool>) -> Response<ReplyBody> {
+        api::answer(self, request, stopping).await
+    }
+}
+
+/// Serves a client until it closes the connection, or until calls in flight are done after `shutdown` turned true.
+pub async fn serve_client(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    shared: Arc<ClientSurface>,
+    shutdown: watch::Receiver<bool>,
+) {
+    shared.metrics.client_connections.add(1);
+    let metrics = shared.metrics.clone();
+    let closed = scopeguard(move || metrics.client_connections.add(-1));
+    if let Err(error) = serve(stream, shared, shutdown).await {
+        tracing::debug!(error = %error, "client connection ended");
+    }
+    drop(closed);
+}
+
+/// Runs `end` when dropped, also when the connection's task is.
+fn scopeguard<F: FnMut()>(end: F) -> impl Drop {
+    struct Guard<F: FnMut()>(F);
+    impl<F: FnMut()> Drop for Guard<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    Guard(end)
+}
+
+/// Serves a connection with any handler.
+pub(crate) async fn serve<H: Handler>(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    handler: H,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<(), ServeError> {
+    let begin = tokio::time::timeout(Duration::from_secs(FIRST_BYTES_SECONDS_MAX), first_bytes(&mut stream));
+    let (first, version) = tokio::select! {
+        begun = begin => match begun {
+            Ok(Ok(begun)) => begun,
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => return Ok(()),
+        },
+        _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
+    };
+    let io = TokioIo::new(Rewound { first, stream });
+    let stopping = shutdown.clone();
+    let service = service_fn(move |request| {
+        let (handler, stopping) = (handler.clone(), stopping.clone());
+        async move { Ok::<_, Infallible>(handler.handle(request, stopping).await) }
+    });
+    let stop = shutdown.wait_for(|stop| *stop);
+    match version {
+        Version::Http2 => {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(STREAM_WINDOW_BYTES)
+                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+                .max_concurrent_streams(u32::MAX)
+                .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
+                .max_header_list_size(HEADER_BYTES_MAX)
+                .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+                .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+                .auto_date_header(false);
+            let mut connection = pin!(builder.serve_connection(io, service));
+            tokio::select! {
+                result = connection.as_mut() => return Ok(result?),
+                _ = stop => connection.as_mut().graceful_shutdown(),
+            }
+            Ok(connection.await?)
+        }
+        Version::Http1 => {
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).half_close(true);
+            let mut connection = pin!(builder.serve_connection(io, service));
+            tokio::select! {
+                result = connection.as_mut() => return Ok(result?),
+                _ = stop => connection.as_mut().graceful_shutdown(),
+            }
+            Ok(connection.await?)
+        }
+    }
+}
+
+/// Why a connection ended early. Nobody but the log wants to know.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    Http1,
+    Http2,
+}
+
+/// Reads until it is clear what the client speaks.
+async fn first_bytes(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(Bytes, Version)> {
+    let mut first = BytesMut::with_capacity(PREFACE.len());
+    loop {
+        if first.len() >= PREFACE.len() || !PREFACE.starts_with(&first) {
+            let version = if first.starts_with(PREFACE) { Version::Http2 } else { Version::Http1 };
+            return Ok((first.freeze(), version));
+        }
+        let room = PREFACE.len() - first.len();
+        if (&mut *stream).take(room as u64).read_buf(&mut first).await? == 0 {
+            return Ok((first.freeze(), Version::Http1));
+        }
+    }
+}
+
+/// A stream whose first bytes were read already and are given again.
+struct Rewound<S> {
+    first: Bytes,
+    stream: S,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.first.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, out);
+        }
+        let bytes = self.first.len().min(out.remaining());
+        out.put_slice(&self.first[..bytes]);
+        self.first.advance(bytes);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! Whether this member serves: `/health`, `/livez`, `/readyz`.
+
+use crate::api::ClientSurface;
+use crate::grpc::body::ReplyBody;
+use crate::grpc::status::Status;
+use crate::http::{TEXT, content, parameters, refusal};
+use http::{Response, StatusCode};
+use quorate_proto::etcdserverpb::{AlarmType, RangeRequest};
+use serde_json::json;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// The key that the checks read; whether it exists does not matter.
+const HEALTH_KEY: &[u8] = b"health";
+
+/// How long a linearizable read may take before the member counts as not ready.
+const LINEARIZABLE_READ_MAX: Duration = Duration::from_millis(1_500);
+
+/// `/health`.
+pub(super) async fn health(surface: &ClientSurface, query: &str) -> Response<ReplyBody> {
+    let serializable = parameters(query, "serializable").next() == Some("true");
+    match unhealthy(surface, serializable, &excluded(query)).await {
+        None => {
+            surface.metrics.health_successes.increment();
+            content(TEXT, health_text(None))
+        }
+        Some(reason) => {
+            surface.metrics.health_failures.increment();
+            refusal(StatusCode::SERVICE_UNAVAILABLE, health_text(Some(&reason)) + "\n")
+        }
+    }
+}
+
+fn health_text(reason: Option<&str>) -> String {
+    let healthy = if reason.is_none() { "true" } else { "false" };
+    format!("{{\"health\":\"{healthy}\",\"reason\":{}}}", json!(reason.unwrap_or("")))
+}
+
+/// Alarms that the caller does not mind.
+fn excluded(query: &str) -> Vec<&str> {
+    parameters(query, "exclude").collect()
+}
+
+async fn unhealthy(surface: &ClientSurface, serializable: bool, excluded: &[&str]) -> Option<String> {
+    for alarm in surface.backend.reader().alarms() {
+        let name = AlarmType::try_from(alarm.alarm).map_or("UNKNOWN", |kind| kind.as_str_name());
+        if !excluded.contains(&name) {
+            return Some(format!("ALARM {name}"));
+        }
+    }
+    if serializable {
+        return serializable_read(surface).err().map(|text| format!("QGET ERROR:{text}"));
+    }
+    if surface.backend.status().leader == 0 {
+        return Some("RAFT NO LEADER".to_owned());
+    }
+    linearizable_read(surface).await.err().map(|text| format!("QGET ERROR:{text}"))
+}
+
+/// Which of the two checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Probe {
+    Live,
+    Ready,
+}
+
+const SERIALIZABLE_READ: &str = "serializable_read";
+const LINEARIZABLE_READ: &str = "linearizable_read";
+const DATA_CORRUPTION: &str = "data_corruption";
+const NON_LEARNER: &str = "non_learner";
+
+/// `/livez` and `/readyz`.
+pub(super) async fn check(surface: &ClientSurface, probe: Probe, query: &str) -> Response<ReplyBody> {
+    let verbose = parameters(query, "verbose").next().is_some();
+    let excluded = excluded(query);
+    let names: &[&'static str] = match probe {
+        Probe::Live => &[SERIALIZABLE_READ],
+        Probe::Ready => &[LINEARIZABLE_READ, NON_LEARNER, DATA_CORRUPTION, SERIALIZABLE_READ],
+    };
+    let mut results = Vec::with_capacity(names.len());
+    for &name in names {
+        if excluded.contains(&name) {
+            continue;
+        }
+        let result = match name {
+            SERIALIZABLE_READ => serializable_read(surface),
+            LINEARIZABLE_READ => linearizable_read(surface).await,
+            DATA_CORRUPTION => no_corruption(surface),
+            _ if surface.backend.status().is_learner => Err("not supported for learner".to_owned()),
+            _ => Ok(()),
+        };
+        results.push((name, result));
+    }
+    let (healthy, text) = report(&results, verbose);
+    if healthy { content(TEXT, text) } else { refusal(StatusCode::SERVICE_UNAVAILABLE, text) }
+}
+
+/// The lines, and whether all is well. Without `verbose`, only what failed is told.
+fn report(results: &[(&str, Result<(), String>)], verbose: bool) -> (bool, String) {
+    let healthy = results.iter().all(|(_, result)| result.is_ok());
+    let mut text = String::new();
+    if verbose || !healthy {
+        for (name, result) in results {
+            match result {
+                Ok(()) => writeln!(text, "[+]{name} ok"),
+                Err(reason) => writeln!(text, "[-]{name} failed: {reason}"),
+            }
+            .expect("writing to a string can't fail");
+        }
+    }
+    if healthy {
+        text.push_str("ok\n");
+    }
+    (healthy, text)
+}
+
+fn serializable_read(surface: &ClientSurface) -> Result<(), String> {
+    let request = RangeRequest { key: HEALTH_KEY.into(), limit: 1, serializable: true, ..Default::default() };
+    match surface.backend.reader().range(&request) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+async fn linearizable_read(surface: &ClientSurface) -> Result<(), String> {
+    match tokio::time::timeout(LINEARIZABLE_READ_MAX, surface.backend.read_barrier()).await {
+        Ok(Ok(())) => serializable_read(surface),
+        Ok(Err(error)) => Err(Status::from(error).message.into_owned()),
+        Err(_) => Err("context deadline exceeded".to_owned()),
+    }
+}
+
+fn no_corruption(surface: &ClientSurface) -> Result<(), String> {
+    let corrupt = surface.backend.reader().alarms().iter().any(|alarm| alarm.alarm == AlarmType::Corrupt as i32);
+    if corrupt { Err("alarm activated: CORRUPT".to_owned()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn health_has_a_reason() {
+        assert_eq!(health_text(None), r#"{"health":"true","reason":""}"#);
+        assert_eq!(health_text(Some("ALARM NOSPACE")), r#"{"health":"false","reason":"ALARM NOSPACE"}"#);
+    }
+
+    #[test]
+    fn the_report_lists_checks() {
+        let good = [(LINEARIZABLE_READ, Ok(())), (NON_LEARNER, Ok(()))];
+        assert_eq!(report(&good, false), (true, "ok\n".to_owned()));
+        assert_eq!(report(&good, true), (true, "[+]linearizable_read ok\n[+]non_learner ok\nok\n".to_owned()));
+        let bad = [(LINEARIZABLE_READ, Err("etcdserver: leader changed".to_owned())), (NON_LEARNER, Ok(()))];
+        let text = "[-]linearizable_read failed: etcdserver: leader changed\n[+]non_learner ok\n";
+        assert_eq!(report(&bad, false), (false, text.to_owned()));
+    }
+}
