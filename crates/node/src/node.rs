@@ -519,8 +519,10 @@ impl Node {
                 }
                 return;
             }
-            MessageClass::PreVote => self.failover.pre_vote = Some((self.ticks, from, message.clone())),
-            MessageClass::ReadIndex | MessageClass::Other => {}
+            MessageClass::PreVote if self.consensus.leader() != 0 && self.consensus.leader() != from => {
+                self.failover.pre_vote = Some((self.ticks, from, message.clone()));
+            }
+            MessageClass::ReadIndex | MessageClass::PreVote | MessageClass::Other => {}
         }
         self.consensus.step(from, message);
     }
@@ -543,7 +545,7 @@ impl Node {
             self.consensus.step(from, request);
         }
         if self.failover.campaign_in_ticks == Some(0) {
-            self.campaign_after_loss();
+            self.campaign_and_repeat();
         }
     }
 
@@ -555,15 +557,17 @@ impl Node {
 
     fn campaign_after_loss(&mut self) {
         match self.failover.campaign_in_ticks {
-            Some(0) => {
-                self.consensus.campaign();
-                // Apart from the others' attempts, so that two candidates do not split the votes again and again.
-                let voters = self.consensus.other_voters().len() as u64 + 1;
-                self.failover.campaign_in_ticks = Some(voters + self.failover_rank());
-            }
+            Some(0 | 1) => self.campaign_and_repeat(),
             Some(ticks) => self.failover.campaign_in_ticks = Some(ticks - 1),
             None => {}
         }
+    }
+
+    /// Repeated apart from the others' attempts, so that two candidates do not split the votes again and again.
+    fn campaign_and_repeat(&mut self) {
+        self.consensus.campaign();
+        let voters = self.consensus.other_voters().len() as u64 + 1;
+        self.failover.campaign_in_ticks = Some(voters + self.failover_rank());
     }
 
     fn send_kind(&mut self, to: u64, kind: Kind) {

@@ -228,20 +228,22 @@ impl Wal {
         self.check_usable()?;
         self.check_order(records);
         let body_bytes: usize = records.iter().map(Record::encoded_bytes).sum();
-        let frame_bytes = format::frame_bytes(body_bytes);
-        let mut rotated = Vec::new();
+        // What a reader must know that begins at this segment: the first frame of every segment but the log's first says
+        // it, also when the frame that the segment was made for was lost in a crash.
+        let prefix =
+            [Record::Position { index: self.last.0, term: self.last.1 }, Record::HardState(self.hard_state)];
+        let prefixed_bytes = format::frame_bytes(prefix.iter().map(Record::encoded_bytes).sum::<usize>() + body_bytes);
+        let mut begins = self.active.offset == FIRST_FRAME_OFFSET && self.active.sequence > 1;
+        let frame_bytes = if begins { prefixed_bytes } else { format::frame_bytes(body_bytes) };
         if self.active.offset + frame_bytes > self.active.file_bytes {
-            // What a reader must know that begins at this segment.
-            rotated.push(Record::Position { index: self.last.0, term: self.last.1 });
-            rotated.push(Record::HardState(self.hard_state));
-            let prefix_bytes: usize = rotated.iter().map(Record::encoded_bytes).sum();
-            let needed = FIRST_FRAME_OFFSET + format::frame_bytes(prefix_bytes + body_bytes);
+            begins = true;
             let path = segment_path(&self.folder, self.active.sequence + 1);
-            let result = self.rotate(needed);
+            let result = self.rotate(FIRST_FRAME_OFFSET + prefixed_bytes);
             self.poison_on_error(&path, result)?;
         }
+        let prefix = if begins { &prefix[..] } else { &[] };
         let frame = Frame { sequence: self.active.sequence, number: self.next_frame };
-        format::encode_frame(&mut self.buffer, frame, rotated.iter().chain(records));
+        format::encode_frame(&mut self.buffer, frame, prefix.iter().chain(records));
         let result = self.active.file.write_at(&self.buffer, self.active.offset).and_then(|()| self.sync());
         let path = segment_path(&self.folder, self.active.sequence);
         self.poison_on_error(&path, result)?;
@@ -313,6 +315,8 @@ impl Wal {
         if self.spares.len() < SPARES_MAX && oldest.file_bytes == self.config.segment_bytes {
             let spare = spare_name(oldest.sequence);
             self.disk.rename(&path, &format!("{}/{spare}", self.folder))?;
+            // A crash may have left a spare of this name, which is replaced.
+            self.spares.retain(|(name, _)| *name != spare);
             self.spares.push((spare, oldest.file_bytes));
         } else {
             self.disk.remove(&path)?;
@@ -387,6 +391,7 @@ fn make_segment(
         }
         None => {
             let name = spare_name(header.sequence);
+            spares.retain(|(spare, _)| *spare != name);
             let file = disk.create(&format!("{folder}/{name}"))?;
             fill(&*file, config.segment_bytes, filling)?;
             (name, file)
