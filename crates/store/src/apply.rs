@@ -35,6 +35,10 @@ impl Applier<'_> {
     pub(crate) fn apply(&mut self, command: &Command, answer: bool) -> Result<(), DiskError> {
         let body = match self.operate(command.operation.as_ref(), answer) {
             Ok(body) => Ok(Reply { revision: self.state.revision, body }),
+            // A record that only this member cannot read: to go on without the command would make its state another.
+            Err(Failure::Outcome(Error::Corrupt)) => {
+                return Err(DiskError::corrupt("store", 0, "a transaction cannot read a record that it names"));
+            }
             Err(Failure::Outcome(error)) => Err(error),
             Err(Failure::Disk(error)) => return Err(error),
         };

@@ -1,6 +1,7 @@
 //! One change, as all its watchers share it.
 
 use crate::encode;
+use crate::error::DiskError;
 use crate::state::Core;
 use bytes::Bytes;
 use std::sync::OnceLock;
@@ -33,22 +34,18 @@ impl EventRecord {
         self.key_value.len() + 64
     }
 
-    /// The encoded `mvccpb.Event`.
-    pub(crate) fn encoded(&self, previous: bool, core: &Core) -> Bytes {
+    /// The encoded `mvccpb.Event`. Fails when the previous value is wanted and cannot be read: to leave it out would say
+    /// that there was none.
+    pub(crate) fn encoded(&self, previous: bool, core: &Core) -> Result<Bytes, DiskError> {
         let deletion = self.deletion.then_some(self.main);
         if !previous {
-            return self.plain.get_or_init(|| encode::event(&self.key_value, deletion, None)).clone();
+            return Ok(self.plain.get_or_init(|| encode::event(&self.key_value, deletion, None)).clone());
         }
-        self.with_previous
-            .get_or_init(|| {
-                // As in etcd an event goes without its previous value when that is compacted away.
-                let before = core.state.read().key_value_at(self.key(), self.main - 1);
-                let before = before.unwrap_or_else(|error| {
-                    core.broken(&error);
-                    None
-                });
-                encode::event(&self.key_value, deletion, before.as_deref())
-            })
-            .clone()
+        if let Some(encoded) = self.with_previous.get() {
+            return Ok(encoded.clone());
+        }
+        // As in etcd an event goes without its previous value when that is compacted away.
+        let before = core.state.read().key_value_at(self.key(), self.main - 1)?;
+        Ok(self.with_previous.get_or_init(|| encode::event(&self.key_value, deletion, before.as_deref())).clone())
     }
 }

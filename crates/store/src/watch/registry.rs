@@ -178,6 +178,7 @@ impl Registry {
             return false;
         };
         stream.drop_queued(watch_id);
+        stream.drop_notices(watch_id);
         self.watchers -= 1;
         self.unlist(&watcher.spec.range, Address { stream: stream_id, watch_id });
         true
@@ -322,6 +323,13 @@ impl Stream {
         self.woken = false;
         self.queued_bytes = 0;
         std::mem::take(&mut self.queue)
+    }
+
+    /// A watcher that ended says nothing more.
+    fn drop_notices(&mut self, ended: i64) {
+        self.notices.retain(
+            |notice| !matches!(notice, Delivery::WatcherProgress { watch_id, .. } if *watch_id == ended),
+        );
     }
 
     fn drop_queued(&mut self, watch_id: i64) {

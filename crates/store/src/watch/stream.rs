@@ -3,6 +3,7 @@
 use super::history::{self, Missing};
 use super::registry::Queued;
 use super::{Delivery, WatchHub, WatchRefused, WatchSpec};
+use crate::error::DiskError;
 use std::collections::{BTreeMap, VecDeque};
 
 /// The watchers of one client stream. Dropping it ends them.
@@ -137,8 +138,19 @@ impl WatchStream {
         }
         for (watch_id, (previous, queued)) in by_watcher {
             let revision = queued.last().map_or(0, |last| last.event.main);
-            let events = queued.iter().map(|queued| queued.event.encoded(previous, &self.hub.core)).collect();
-            out.push(Delivery::Events { watch_id, revision, events });
+            let encoded = queued.iter().map(|queued| queued.event.encoded(previous, &self.hub.core)).collect();
+            match encoded {
+                Ok(events) => out.push(Delivery::Events { watch_id, revision, events }),
+                Err(error) => self.break_off(watch_id, &error, out),
+            }
+        }
+    }
+
+    /// Ends a watcher whose events cannot be read.
+    fn break_off(&self, watch_id: i64, error: &DiskError, out: &mut Vec<Delivery>) {
+        self.hub.core.broken(error);
+        if self.cancel(watch_id) {
+            out.push(Delivery::Broken { watch_id });
         }
     }
 
@@ -156,7 +168,10 @@ impl WatchStream {
                     }
                     revision = event.main;
                     *budget = budget.saturating_sub(event.bytes());
-                    events.push(event.encoded(spec.prev_kv, core));
+                    match event.encoded(spec.prev_kv, core) {
+                        Ok(encoded) => events.push(encoded),
+                        Err(error) => return self.break_off(watch_id, &error, out),
+                    }
                 }
                 if !events.is_empty() {
                     out.push(Delivery::Events { watch_id, revision, events });
@@ -170,11 +185,7 @@ impl WatchStream {
                 return;
             }
             Err(Missing::Broken(error)) => {
-                core.broken(&error);
-                if self.cancel(watch_id) {
-                    out.push(Delivery::Broken { watch_id });
-                }
-                return;
+                return self.break_off(watch_id, &error, out);
             }
         };
         let mut registry = self.hub.registry.lock();
