@@ -304,6 +304,11 @@ impl SimDisk {
         state.reads_before_failure = None;
     }
 
+    /// Whether a planned failure struck in this life.
+    pub fn has_failed(&self) -> bool {
+        self.state().failed
+    }
+
     /// Counts so far.
     pub fn counts(&self) -> DiskCounts {
         self.state().counts

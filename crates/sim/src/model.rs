@@ -152,7 +152,11 @@ impl Model {
         self.lease_steps.clear();
         let mut draft = Draft { revision: self.revision + 1, changes: Vec::new() };
         let body = match command.operation.as_ref() {
-            Some(Operation::Put(request)) => Body::Put(self.put(&mut draft, request)?),
+            Some(Operation::Put(request)) => {
+                // etcd's order of complaints: alone the lease comes first, in a transaction the key.
+                self.check_lease(request)?;
+                Body::Put(self.put(&mut draft, request)?)
+            }
             Some(Operation::DeleteRange(request)) => Body::DeleteRange(self.delete_range(&mut draft, request)),
             Some(Operation::Txn(request)) => {
                 // Nested comparisons too look at the state before the transaction.
@@ -230,14 +234,19 @@ impl Model {
         self.events.insert(draft.revision, events);
     }
 
-    fn put(&self, draft: &mut Draft, request: &PutRequest) -> Result<PutResponse, Error> {
-        let previous = draft.get(self, &request.key).cloned();
+    fn check_lease(&self, request: &PutRequest) -> Result<(), Error> {
         if request.lease != 0 && !self.leases.contains_key(&request.lease) {
             return Err(Error::LeaseNotFound);
         }
+        Ok(())
+    }
+
+    fn put(&self, draft: &mut Draft, request: &PutRequest) -> Result<PutResponse, Error> {
+        let previous = draft.get(self, &request.key).cloned();
         if (request.ignore_value || request.ignore_lease) && previous.is_none() {
             return Err(Error::KeyNotFound);
         }
+        self.check_lease(request)?;
         let kept = previous.clone().unwrap_or_default();
         let lease = if request.ignore_lease { kept.lease } else { request.lease };
         let written = KeyValue {
@@ -378,7 +387,11 @@ fn answer(request: &RangeRequest, mut records: Vec<KeyValue>) -> RangeResponse {
         records.truncate(request.limit as usize);
     }
     if request.keys_only {
-        records.iter_mut().for_each(|record| record.value = Bytes::new());
+        // As etcd 3.7 answers from its index alone: without value, and without lease.
+        for record in &mut records {
+            record.value = Bytes::new();
+            record.lease = 0;
+        }
     }
     RangeResponse { header: None, kvs: records, more, count }
 }

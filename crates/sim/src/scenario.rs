@@ -54,6 +54,9 @@ pub const FAULTS: [Fault; 13] = [
     Fault::BreakConnection,
 ];
 
+/// The longest that a disk takes for anything, us.
+pub const DISK_DELAY_US_MAX: u64 = 400_000;
+
 /// Kinds of requests, in the order of [`Scenario::request_weights`].
 pub const REQUEST_KINDS: usize = 10;
 
@@ -183,7 +186,7 @@ impl Scenario {
             apply_us: *random.pick(&[10, 50, 1_000]),
             entry_bytes_max: *random.pick(&[300, 4 << 10, 64 << 10]),
             log_bytes_max: *random.pick(&[500, 4 << 10, 64 << 10]),
-            wal_segment_bytes: *random.pick(&[4 << 10, 16 << 10, 64 << 10]),
+            wal_segment_bytes: *random.pick(&[8 << 10, 16 << 10, 64 << 10]),
             store_segment_bytes,
             store_buffer_bytes: *random.pick(&[0, 512, 4 << 10]),
             checkpoint_bytes: *random.pick(&[1 << 10, 8 << 10, 64 << 10]),
@@ -199,7 +202,7 @@ impl Scenario {
     /// How long a healthy cluster may take to serve again, us: everybody's log is read, a vote may be split a few times,
     /// a snapshot may have to travel, and a client may wait once for its first try's end.
     pub fn recovery_us_max(&self) -> u64 {
-        20 * self.election_us() + 2 * self.timeout_us + 1_000_000
+        20 * self.election_us() + 2 * self.timeout_us + 3 * DISK_DELAY_US_MAX + 1_000_000
     }
 
     /// The shortest TTL a lease is granted, seconds: what the server demands.

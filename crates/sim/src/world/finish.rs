@@ -50,7 +50,7 @@ impl World {
         let last_index = self.log.last_index();
         self.machines.iter().filter(|machine| !machine.condemned).all(|machine| {
             machine.process.as_ref().is_some_and(|process| {
-                process.is_idle() && process.reader.applied_index() == last_index && process.status.last_index <= last_index
+                process.reader.applied_index() == last_index && process.node.status().last_index <= last_index
             })
         })
     }

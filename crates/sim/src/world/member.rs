@@ -7,6 +7,7 @@ use crate::disk::Loss;
 use crate::history::{Answer, Outcome};
 use crate::model::Body;
 use crate::plant::Plant;
+use crate::scenario::DISK_DELAY_US_MAX;
 use quorate_node::Node;
 use quorate_node::api::{
     CommittedEntry, Effect, Input, NodeConfig, NodeStatus, Payload, Persist, Refusal, SnapshotPoint, StorePoint,
@@ -79,15 +80,6 @@ impl Process {
     pub(super) fn installing(&self) -> bool {
         self.apply_queue.iter().chain(&self.apply_job).any(|job| matches!(job, ApplyJob::Install(..)))
     }
-
-    /// Whether nothing is under way inside.
-    pub(super) fn is_idle(&self) -> bool {
-        self.inbox.is_empty()
-            && self.disk_queue.is_empty()
-            && self.disk_jobs.is_empty()
-            && self.apply_queue.is_empty()
-            && self.apply_job.is_none()
-    }
 }
 
 /// Why a process ends.
@@ -97,6 +89,8 @@ pub(super) enum End {
     Killed(Loss),
     /// Its own files failed it.
     Disk(DiskError),
+    /// A read that a client asked for found the disk failing.
+    FailedDisk,
 }
 
 fn bootstrap(members: usize) -> Bootstrap {
@@ -269,7 +263,8 @@ impl World {
                 self.cut_short(member);
                 loss
             }
-            End::Disk(DiskError::Io { .. }) => *self.fault_random.pick(&[Loss::Nothing, Loss::Unsynced]),
+            End::Disk(DiskError::Io { .. }) | End::FailedDisk => *self.fault_random.pick(&[Loss::Nothing, Loss::Unsynced]),
+            End::Disk(_) if self.machines[member].disk.has_failed() => *self.fault_random.pick(&[Loss::Nothing, Loss::Unsynced]),
             End::Disk(_) if self.options.rot => {
                 self.counts.refused_starts += 1;
                 self.machines[member].condemned = true;
@@ -386,6 +381,13 @@ impl World {
         process.node_busy = false;
         let inputs = std::mem::take(&mut process.inbox);
         let count = inputs.len();
+        let snapshot_told = inputs.iter().any(|input| matches!(input, Input::SnapshotArrived { .. }));
+        if self.options.printing {
+            for input in inputs.iter().filter(|input| !matches!(input, Input::Tick)) {
+                self.trace.say(self.now_us, || format!("member {} hears {input:?}", member + 1));
+            }
+        }
+        let process = self.process(member);
         for input in inputs {
             process.node.handle(now_ms, input);
         }
@@ -395,9 +397,13 @@ impl World {
             if self.machines[member].process.is_none() {
                 return;
             }
+            self.trace.say(self.now_us, || format!("member {} wants {effect:?}", member + 1));
             self.carry_out(member, effect);
         }
-        // A snapshot that the node did not want is thrown away with the next one.
+        if snapshot_told {
+            // A snapshot that the node did not want makes room for the next one.
+            self.process(member).arrived = None;
+        }
         self.kick_disk(member);
         self.kick_apply(member);
     }
@@ -503,8 +509,13 @@ impl World {
         let same = process.disk_queue.iter().take_while(|job| matches!(job, DiskJob::Truncate(_)) == truncation);
         let count = if truncation { 1 } else { same.count().min(GROUP_MAX) };
         process.disk_jobs = process.disk_queue.drain(..count).collect();
-        let delay_us = self.random.duration_us(self.scenario.disk_us) * self.machines[member].disk_slowness;
+        let delay_us = self.disk_delay_us(member, self.scenario.disk_us);
         self.after(delay_us, Event::DiskDone { member, life });
+    }
+
+    fn disk_delay_us(&mut self, member: usize, typical_us: u64) -> u64 {
+        let delay_us = self.random.duration_us(typical_us) * self.machines[member].disk_slowness;
+        delay_us.min(DISK_DELAY_US_MAX)
     }
 
     pub(super) fn disk_done(&mut self, member: usize) {
@@ -546,15 +557,18 @@ impl World {
             return;
         }
         let Some(job) = process.apply_queue.pop_front() else { return };
-        let typical_us = match &job {
-            ApplyJob::Entries(entries) => self.scenario.apply_us * entries.len() as u64,
-            ApplyJob::BuildSnapshot | ApplyJob::Install(..) | ApplyJob::Checkpoint => {
-                self.scenario.disk_us * 4 * self.machines[member].disk_slowness
+        let disk_us = self.scenario.disk_us;
+        let delay_us = match &job {
+            // One entry may take very long, but not all of many.
+            ApplyJob::Entries(entries) => {
+                self.scenario.apply_us * (entries.len() as u64 - 1) + self.random.duration_us(self.scenario.apply_us)
             }
-            ApplyJob::Maintain => self.scenario.disk_us,
+            ApplyJob::BuildSnapshot | ApplyJob::Install(..) | ApplyJob::Checkpoint => {
+                self.disk_delay_us(member, disk_us * 4)
+            }
+            ApplyJob::Maintain => self.random.duration_us(disk_us),
         };
         self.process(member).apply_job = Some(job);
-        let delay_us = self.random.duration_us(typical_us);
         self.after(delay_us, Event::ApplyDone { member, life });
     }
 
@@ -789,6 +803,10 @@ impl World {
             Ok(answer) => self.answer(call, Outcome::Answered(answer)),
             // A member that cannot read its own records has told so: that is all that can be asked of it.
             Err(Error::Corrupt) if self.options.rot => self.answer(call, Outcome::Unknown),
+            Err(Error::Corrupt) if self.machines[member].disk.has_failed() => {
+                self.answer(call, Outcome::Unknown);
+                self.end(member, End::FailedDisk);
+            }
             Err(error) => self.answer(call, Outcome::Rejected(error)),
         }
     }

@@ -97,11 +97,11 @@ impl World {
         let life = self.machines[to].life;
         let receiver = self.machines[to].process.as_mut().expect("the caller looked");
         if transfer.to_life.is_none() {
-            if receiver.installing() {
+            // One at a time, from the first piece until it is installed or not wanted.
+            let busy = receiver.incoming.as_ref().is_some_and(|(incoming, _)| self.transfers.contains_key(incoming));
+            if busy || receiver.arrived.is_some() || receiver.installing() {
                 return Ok(Progress::Refused);
             }
-            receiver.arrived = None;
-            receiver.incoming = None;
             let sink = receiver.store.receive().map_err(|error| (to, error))?;
             receiver.incoming = Some((number, sink));
             transfer.to_life = Some(life);

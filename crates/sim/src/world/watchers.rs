@@ -1,6 +1,7 @@
 //! Watch clients: a connection each, a few watchers on it, and the persistence of a good client library: when the
 //! connection breaks, it goes on at another member from behind the last revision that it was told of.
 
+use super::member::End;
 use super::{Event, Phase, World};
 use crate::check::watch::{Told, WatchTrack};
 use crate::history::Violation;
@@ -273,6 +274,10 @@ impl World {
         server.turn_planned = false;
         let deliveries = server.stream.next(DELIVERY_BYTES_MAX);
         self.trace.note(self.now_us, "stream", &[member as u64 + 1, connection, deliveries.len() as u64]);
+        let broken = deliveries.iter().any(|delivery| matches!(delivery, Delivery::Broken { .. }));
+        if broken && self.machines[member].disk.has_failed() {
+            return self.end(member, End::FailedDisk);
+        }
         let again = !deliveries.is_empty();
         for delivery in deliveries {
             let (delivery, copies) = self.plant_delivery(delivery);
