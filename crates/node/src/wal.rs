@@ -95,6 +95,13 @@ struct Active {
     index_max: u64,
 }
 
+impl Active {
+    /// Whether it has no frame yet.
+    fn is_empty(&self) -> bool {
+        self.offset == FIRST_FRAME_OFFSET
+    }
+}
+
 /// An open log.
 pub struct Wal {
     disk: Arc<dyn Disk>,
@@ -192,7 +199,9 @@ impl Wal {
     /// Gives up segments that hold nothing beyond `up_to`: they become spares, or go.
     pub fn truncate(&mut self, up_to: u64) -> Result<(), DiskError> {
         self.check_usable()?;
-        while let Some(&oldest) = self.sealed.first()
+        // An empty segment does not stand for itself yet.
+        while !self.active.is_empty()
+            && let Some(&oldest) = self.sealed.first()
             && oldest.index_max <= up_to
         {
             let result = self.retire(oldest);
@@ -228,22 +237,18 @@ impl Wal {
         self.check_usable()?;
         self.check_order(records);
         let body_bytes: usize = records.iter().map(Record::encoded_bytes).sum();
-        // What a reader must know that begins at this segment: the first frame of every segment but the log's first says
-        // it, also when the frame that the segment was made for was lost in a crash.
-        let prefix =
-            [Record::Position { index: self.last.0, term: self.last.1 }, Record::HardState(self.hard_state)];
-        let prefixed_bytes = format::frame_bytes(prefix.iter().map(Record::encoded_bytes).sum::<usize>() + body_bytes);
-        let mut begins = self.active.offset == FIRST_FRAME_OFFSET && self.active.sequence > 1;
-        let frame_bytes = if begins { prefixed_bytes } else { format::frame_bytes(body_bytes) };
-        if self.active.offset + frame_bytes > self.active.file_bytes {
-            begins = true;
+        // What a reader must know that begins at this segment, because the older ones are gone.
+        let opening = [Record::Position { index: self.last.0, term: self.last.1 }, Record::HardState(self.hard_state)];
+        let opening_bytes: usize = opening.iter().map(Record::encoded_bytes).sum();
+        let offered = if self.active.is_empty() { opening_bytes } else { 0 };
+        if self.active.offset + format::frame_bytes(offered + body_bytes) > self.active.file_bytes {
             let path = segment_path(&self.folder, self.active.sequence + 1);
-            let result = self.rotate(FIRST_FRAME_OFFSET + prefixed_bytes);
+            let result = self.rotate(FIRST_FRAME_OFFSET + format::frame_bytes(opening_bytes + body_bytes));
             self.poison_on_error(&path, result)?;
         }
-        let prefix = if begins { &prefix[..] } else { &[] };
+        let opening = if self.active.is_empty() { &opening[..] } else { &[] };
         let frame = Frame { sequence: self.active.sequence, number: self.next_frame };
-        format::encode_frame(&mut self.buffer, frame, prefix.iter().chain(records));
+        format::encode_frame(&mut self.buffer, frame, opening.iter().chain(records));
         let result = self.active.file.write_at(&self.buffer, self.active.offset).and_then(|()| self.sync());
         let path = segment_path(&self.folder, self.active.sequence);
         self.poison_on_error(&path, result)?;
