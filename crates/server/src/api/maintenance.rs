@@ -71,7 +71,8 @@ pub(super) fn status(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes
         version: version::ETCD.to_owned(),
         db_size: stats.disk_bytes as i64,
         leader: node.leader,
-        raft_index: node.commit,
+        // The node tells its commit index now and then; what was applied was committed.
+        raft_index: node.commit.max(reader.applied_index()),
         raft_term: node.term,
         raft_applied_index: reader.applied_index(),
         errors,

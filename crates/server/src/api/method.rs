@@ -115,6 +115,8 @@ methods! {
     Leader "v3electionpb.Election" "Leader" Unary Shape::Flat;
     Observe "v3electionpb.Election" "Observe" ServerStream Shape::Flat;
     Resign "v3electionpb.Election" "Resign" Unary Shape::Holds(&[1]);
+    HealthCheck "grpc.health.v1.Health" "Check" Unary Shape::Flat;
+    HealthWatch "grpc.health.v1.Health" "Watch" ServerStream Shape::Flat;
 }
 
 /// Whether a service of this name is served.

@@ -9,6 +9,7 @@ mod election;
 mod ending;
 mod error;
 mod header;
+mod health;
 mod kv;
 mod lease;
 mod lock;
@@ -35,7 +36,13 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use method::{Kind, Method, service_exists};
 use quorate_proto::Message;
-use quorate_proto::etcdserverpb::ResponseHeader;
+use quorate_proto::etcdserverpb::{
+    AuthDisableRequest, AuthEnableRequest, AuthRoleAddRequest, AuthRoleDeleteRequest, AuthRoleGetRequest,
+    AuthRoleGrantPermissionRequest, AuthRoleListRequest, AuthRoleRevokePermissionRequest, AuthUserAddRequest,
+    AuthUserChangePasswordRequest, AuthUserDeleteRequest, AuthUserGetRequest, AuthUserGrantRoleRequest,
+    AuthUserListRequest, AuthUserRevokeRoleRequest, DowngradeRequest, MemberAddRequest, MemberPromoteRequest,
+    MemberRemoveRequest, MemberUpdateRequest, ResponseHeader, SnapshotRequest,
+};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -265,6 +272,12 @@ impl Call {
         }
     }
 
+    /// A method without a service judges its request all the same.
+    fn not_implemented<M: Message + Default>(&self, bytes: Bytes) -> Result<Bytes, Status> {
+        self.surface.decode::<M>(self.method, bytes)?;
+        Err(error::not_implemented(self.method.name()))
+    }
+
     /// A call that may wait for as long as it likes, but not longer than the server serves.
     async fn unless_stopped(&self, answer: impl Future<Output = Result<Bytes, Status>>) -> Result<Bytes, Status> {
         tokio::select! {
@@ -276,6 +289,8 @@ impl Call {
     async fn answer_others(self, bytes: Bytes) -> Result<Reply, Status> {
         let surface = &self.surface;
         let message = match self.method {
+            Method::HealthCheck => health::check(bytes),
+            Method::HealthWatch => return health::watch(&self, bytes),
             Method::RangeStream => return kv::range_stream(surface, bytes).await,
             Method::Observe => return election::observe(self, bytes),
             Method::Compact => kv::compact(surface, bytes).await,
@@ -304,27 +319,27 @@ impl Call {
             | Method::DeleteRange
             | Method::Watch
             | Method::LeaseKeepAlive => unreachable!("answered by the caller"),
-            Method::MemberAdd
-            | Method::MemberRemove
-            | Method::MemberUpdate
-            | Method::MemberPromote
-            | Method::Snapshot
-            | Method::Downgrade
-            | Method::AuthEnable
-            | Method::AuthDisable
-            | Method::UserAdd
-            | Method::UserGet
-            | Method::UserList
-            | Method::UserDelete
-            | Method::UserChangePassword
-            | Method::UserGrantRole
-            | Method::UserRevokeRole
-            | Method::RoleAdd
-            | Method::RoleGet
-            | Method::RoleList
-            | Method::RoleDelete
-            | Method::RoleGrantPermission
-            | Method::RoleRevokePermission => Err(error::not_implemented(self.method.name())),
+            Method::MemberAdd => self.not_implemented::<MemberAddRequest>(bytes),
+            Method::MemberRemove => self.not_implemented::<MemberRemoveRequest>(bytes),
+            Method::MemberUpdate => self.not_implemented::<MemberUpdateRequest>(bytes),
+            Method::MemberPromote => self.not_implemented::<MemberPromoteRequest>(bytes),
+            Method::Snapshot => self.not_implemented::<SnapshotRequest>(bytes),
+            Method::Downgrade => self.not_implemented::<DowngradeRequest>(bytes),
+            Method::AuthEnable => self.not_implemented::<AuthEnableRequest>(bytes),
+            Method::AuthDisable => self.not_implemented::<AuthDisableRequest>(bytes),
+            Method::UserAdd => self.not_implemented::<AuthUserAddRequest>(bytes),
+            Method::UserGet => self.not_implemented::<AuthUserGetRequest>(bytes),
+            Method::UserList => self.not_implemented::<AuthUserListRequest>(bytes),
+            Method::UserDelete => self.not_implemented::<AuthUserDeleteRequest>(bytes),
+            Method::UserChangePassword => self.not_implemented::<AuthUserChangePasswordRequest>(bytes),
+            Method::UserGrantRole => self.not_implemented::<AuthUserGrantRoleRequest>(bytes),
+            Method::UserRevokeRole => self.not_implemented::<AuthUserRevokeRoleRequest>(bytes),
+            Method::RoleAdd => self.not_implemented::<AuthRoleAddRequest>(bytes),
+            Method::RoleGet => self.not_implemented::<AuthRoleGetRequest>(bytes),
+            Method::RoleList => self.not_implemented::<AuthRoleListRequest>(bytes),
+            Method::RoleDelete => self.not_implemented::<AuthRoleDeleteRequest>(bytes),
+            Method::RoleGrantPermission => self.not_implemented::<AuthRoleGrantPermissionRequest>(bytes),
+            Method::RoleRevokePermission => self.not_implemented::<AuthRoleRevokePermissionRequest>(bytes),
         }?;
         Ok(Reply::Message(message))
     }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use prost::encoding::{encode_varint, encoded_len_varint};
 use quorate_proto::etcdserverpb::ResponseHeader;
+use quorate_store::error::Error;
 use quorate_store::reader::{RangeItems, RangeReply};
 
 /// Answers up to this size are made in one piece.
@@ -32,10 +33,10 @@ const TAG_RANGE_RESPONSE: u8 = 0x0a;
 
 /// Where an answer's records come from: the store's, or a test's.
 trait Records: Send + 'static {
-    /// Bytes of all of them that were not taken yet.
+    /// Bytes of all of them, before any was taken.
     fn encoded_bytes(&self) -> u64;
     /// As [`RangeItems::next_encoded`].
-    fn next_encoded(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Result<bool, quorate_store::error::Error>;
+    fn next_encoded(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Result<bool, Error>;
 }
 
 impl Records for RangeItems {
@@ -43,8 +44,31 @@ impl Records for RangeItems {
         Self::encoded_bytes(self)
     }
 
-    fn next_encoded(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Result<bool, quorate_store::error::Error> {
+    fn next_encoded(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Result<bool, Error> {
         Self::next_encoded(self, out, bytes_max)
+    }
+}
+
+/// Records that were not sent yet, and how many bytes they must come to.
+struct Left<R> {
+    records: R,
+    bytes: u64,
+}
+
+impl<R: Records> Left<R> {
+    fn new(records: R) -> Self {
+        Self { bytes: records.encoded_bytes(), records }
+    }
+
+    /// Appends records until `out` holds `bytes_max` or all are sent.
+    fn take(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Result<(), Status> {
+        let before = out.len();
+        if self.bytes > 0 && before < bytes_max {
+            self.records.next_encoded(out, bytes_max)?;
+            let taken = (out.len() - before) as u64;
+            self.bytes = self.bytes.checked_sub(taken).filter(|_| taken > 0).ok_or_else(miscounted)?;
+        }
+        Ok(())
     }
 }
 
@@ -77,26 +101,24 @@ pub(super) fn answer(header: &ResponseHeader, reply: RangeReply) -> Result<Reply
     answer_records(header, reply.items, Tail { more: reply.more, count: reply.count })
 }
 
-fn answer_records<R: Records>(header: &ResponseHeader, mut records: R, tail: Tail) -> Result<Reply, Status> {
-    let records_bytes = records.encoded_bytes();
-    let total = header_bytes(header) as u64 + records_bytes + tail.bytes() as u64;
+fn answer_records<R: Records>(header: &ResponseHeader, records: R, tail: Tail) -> Result<Reply, Status> {
+    let mut records = Left::new(records);
+    let total = header_bytes(header) as u64 + records.bytes + tail.bytes() as u64;
     if total > ANSWER_BYTES_MAX {
         return Err(Status::new(
             Code::ResourceExhausted,
             format!("grpc: trying to send message larger than max ({total} vs. {ANSWER_BYTES_MAX})"),
         ));
     }
-    if records_bytes > WHOLE_BYTES_MAX {
+    if records.bytes > WHOLE_BYTES_MAX {
         return Ok(Reply::Stream(in_pieces(header, records, tail, total as usize)));
     }
-    let mut out = begin_framed(header, records_bytes as usize + tail.bytes());
-    if records_bytes > 0 {
-        records.next_encoded(&mut out, usize::MAX)?;
-    }
-    tail.put(&mut out);
-    if out.len() != FRAME_HEAD_BYTES + total as usize {
+    let mut out = begin_framed(header, records.bytes as usize + tail.bytes());
+    records.take(&mut out, usize::MAX)?;
+    if records.bytes > 0 {
         return Err(miscounted());
     }
+    tail.put(&mut out);
     Ok(Reply::Message(Bytes::from(out)))
 }
 
@@ -106,42 +128,28 @@ fn miscounted() -> Status {
     Status::new(Code::DataLoss, "quorate: an answer's records are not of the size that the index says")
 }
 
-struct Pieces<R> {
-    records: R,
-    /// Frame head and header, until they are sent.
-    head: Vec<u8>,
-    tail: Tail,
-    /// Bytes of the message not sent yet, the frame head included.
-    left: usize,
-    first: bool,
-}
-
-fn in_pieces<R: Records>(header: &ResponseHeader, records: R, tail: Tail, total: usize) -> ChunkStream {
+fn in_pieces<R: Records>(header: &ResponseHeader, records: Left<R>, tail: Tail, total: usize) -> ChunkStream {
     let mut head = Vec::with_capacity(PIECE_BYTES);
     put_frame_head(&mut head, total);
     put_header(&mut head, header);
-    let pieces = Pieces { records, head, tail, left: FRAME_HEAD_BYTES + total, first: true };
-    futures::stream::try_unfold(pieces, |mut pieces| async move {
-        if pieces.left == 0 {
+    let is_first = |head: &Vec<u8>| !head.is_empty();
+    futures::stream::try_unfold(Some((records, head)), move |state| async move {
+        let Some((mut records, head)) = state else {
             return Ok(None);
-        }
-        if !pieces.first {
+        };
+        if !is_first(&head) {
             // Other calls have their turn between pieces.
             tokio::task::yield_now().await;
         }
-        pieces.first = false;
-        let mut out = std::mem::take(&mut pieces.head);
+        let mut out = head;
         out.reserve(PIECE_BYTES.saturating_sub(out.len()));
-        let more = pieces.records.next_encoded(&mut out, PIECE_BYTES)?;
-        if !more {
-            pieces.tail.put(&mut out);
+        records.take(&mut out, PIECE_BYTES)?;
+        let done = records.bytes == 0;
+        if done {
+            tail.put(&mut out);
         }
-        pieces.left = pieces.left.checked_sub(out.len()).ok_or_else(miscounted)?;
-        if more == (pieces.left == 0) {
-            return Err(miscounted());
-        }
-        let messages = u64::from(pieces.left == 0);
-        Ok(Some((Chunk { bytes: Bytes::from(out), messages }, pieces)))
+        let next = (!done).then(|| (records, Vec::new()));
+        Ok(Some((Chunk { bytes: Bytes::from(out), messages: u64::from(done) }, next)))
     })
     .boxed()
 }
@@ -152,22 +160,17 @@ pub(super) fn answer_in_messages(header: ResponseHeader, reply: RangeReply) -> R
 }
 
 fn in_messages<R: Records>(header: ResponseHeader, records: R, tail: Tail) -> ChunkStream {
-    futures::stream::try_unfold(Some((records, true)), move |state| async move {
-        let Some((mut records, first)) = state else {
+    futures::stream::try_unfold(Some(Left::new(records)), move |state| async move {
+        let Some(mut records) = state else {
             return Ok(None);
         };
-        if !first {
+        let mut fields = Vec::new();
+        while records.bytes > 0 && fields.len() < MESSAGE_BYTES {
+            let wanted = (fields.len() + PIECE_BYTES).min(MESSAGE_BYTES);
+            records.take(&mut fields, wanted)?;
             tokio::task::yield_now().await;
         }
-        let mut fields = Vec::new();
-        let mut more = records.encoded_bytes() > 0;
-        while more && fields.len() < MESSAGE_BYTES {
-            let wanted = (fields.len() + PIECE_BYTES).min(MESSAGE_BYTES);
-            more = records.next_encoded(&mut fields, wanted)?;
-            if more && fields.len() < MESSAGE_BYTES {
-                tokio::task::yield_now().await;
-            }
-        }
+        let more = records.bytes > 0;
         let (header_bytes, tail_bytes) = if more { (0, 0) } else { (header_bytes(&header), tail.bytes()) };
         let response_bytes = header_bytes + fields.len() + tail_bytes;
         let message_bytes = 1 + encoded_len_varint(response_bytes as u64) + response_bytes;
@@ -182,7 +185,7 @@ fn in_messages<R: Records>(header: ResponseHeader, records: R, tail: Tail) -> Ch
         if !more {
             tail.put(&mut out);
         }
-        let next = more.then_some((records, false));
+        let next = more.then_some(records);
         Ok(Some((Chunk { bytes: Bytes::from(out), messages: 1 }, next)))
     })
     .boxed()

@@ -3,7 +3,6 @@ use crate::grpc::request::framed;
 use prost::Message;
 use quorate_proto::etcdserverpb::{RangeResponse, RangeStreamResponse};
 use quorate_proto::mvccpb::KeyValue;
-use quorate_store::error::Error;
 
 /// Records held in memory; fails when it comes to one that is not there.
 struct Held {
@@ -39,15 +38,13 @@ impl Records for Held {
     }
 
     fn next_encoded(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Result<bool, Error> {
-        while out.len() < bytes_max {
-            let Some(record) = self.records.next() else {
-                return Ok(false);
-            };
-            let record = record.ok_or(Error::Corrupt)?;
-            prost::encoding::message::encode(2, &record, out);
-            self.bytes = self.bytes.saturating_sub(encoded_bytes(&record));
+        for record in self.records.by_ref() {
+            prost::encoding::message::encode(2, &record.ok_or(Error::Corrupt)?, out);
+            if out.len() >= bytes_max {
+                return Ok(true);
+            }
         }
-        Ok(self.records.len() > 0)
+        Ok(false)
     }
 }
 
