@@ -169,7 +169,9 @@ struct Plan<'a> {
     range: KeyRange,
     /// Read as of here.
     revision: i64,
-    /// Sorted or filtered: everything is needed before anything can be left out.
+    /// Keys to gather at the most; 0: no bound.
+    gather_max: usize,
+    /// Sorted or filtered: everything gathered is needed before anything can be left out.
     whole: bool,
 }
 
@@ -183,30 +185,37 @@ struct Gathered {
 
 impl<'a> Plan<'a> {
     fn new(request: &'a RangeRequest, revision: i64) -> Self {
-        let key_ascending =
-            request.sort_target == SortTarget::Key as i32 && request.sort_order == SortOrder::Ascend as i32;
-        let default_order = request.sort_order == SortOrder::None as i32
-            && (request.sort_target == SortTarget::Key as i32)
-            || key_ascending;
+        let by_key = request.sort_target == SortTarget::Key as i32;
+        let unordered = request.sort_order == SortOrder::None as i32;
+        let key_order = by_key && (unordered || request.sort_order == SortOrder::Ascend as i32);
         let filtered = request.min_mod_revision != 0
             || request.max_mod_revision != 0
             || request.min_create_revision != 0
             || request.max_create_revision != 0;
+        let limit = limit_of(request);
+        let gather_max = if filtered || !(key_order || unordered) {
+            0
+        } else if key_order || limit == 0 {
+            limit
+        } else {
+            // As in etcd a sort without an order comes behind the limit: of one key more than it, the first are answered.
+            limit.saturating_add(1)
+        };
         Self {
             request,
             range: KeyRange::new(request.key.clone(), request.range_end.clone()),
             revision,
-            whole: !default_order || filtered,
+            gather_max,
+            whole: !key_order || filtered,
         }
     }
 
     fn limit(&self) -> usize {
-        usize::try_from(self.request.limit).unwrap_or(0)
+        limit_of(self.request)
     }
 
     /// Walks from `range.start` on, at most `keys_max` keys; answers where to go on.
     fn gather(&self, state: &State, range: &KeyRange, keys_max: usize, gathered: &mut Gathered) -> Option<Bytes> {
-        let limit = if self.whole { 0 } else { self.limit() };
         let mut looked = 0;
         let mut resume = None;
         state.index.walk(range, &mut |key, versions| {
@@ -218,7 +227,7 @@ impl<'a> Plan<'a> {
             let Some(version) = visible(versions, self.revision) else {
                 return ControlFlow::Continue(());
             };
-            if limit > 0 && gathered.count == limit {
+            if self.gather_max > 0 && gathered.count == self.gather_max {
                 gathered.more = true;
                 return ControlFlow::Break(());
             }
@@ -287,6 +296,11 @@ impl<'a> Plan<'a> {
     fn take(&self) -> usize {
         if self.limit() > 0 { self.limit() } else { usize::MAX }
     }
+}
+
+/// The limit of a request; 0: none.
+fn limit_of(request: &RangeRequest) -> usize {
+    usize::try_from(request.limit).unwrap_or(0)
 }
 
 fn broken(core: Option<&Arc<Core>>, error: &crate::error::DiskError) -> Error {

@@ -160,18 +160,14 @@ fn compare_version(state: &State, compare: &Compare, version: Option<&Version>) 
 }
 
 /// Whether every operation on the path can be done.
-pub(crate) fn check(
-    state: &State,
-    request: &TxnRequest,
-    path: &mut impl Iterator<Item = bool>,
-) -> Result<(), Failure> {
+pub(crate) fn check(state: &State, request: &TxnRequest, path: &mut impl Iterator<Item = bool>) -> Result<(), Failure> {
     let succeeded = path.next().unwrap_or(false);
     for operation in branch(request, succeeded) {
         match &operation.request {
             Some(Request::RequestRange(range)) => check_range(state, range)?,
             Some(Request::RequestPut(put)) => {
-                check_previous(state, put)?;
                 check_lease(state, put)?;
+                check_previous(state, put)?;
             }
             Some(Request::RequestTxn(nested)) => check_nested(state, nested, path)?,
             Some(Request::RequestDeleteRange(_)) | None => {}
@@ -217,10 +213,10 @@ fn revision_header(revision: i64) -> Option<ResponseHeader> {
 /// Puts; everything was checked.
 pub(crate) fn put(change: &mut Change<'_>, request: &PutRequest, answer: bool) -> Result<PutResponse, Failure> {
     let mut previous = None;
-    if request.ignore_value || request.ignore_lease || (request.prev_kv && answer) {
-        if let Some(stored) = change.state.key_value_at(&request.key, change.state.revision)? {
-            previous = Some(decode_key_value(stored)?);
-        }
+    if (request.ignore_value || request.ignore_lease || (request.prev_kv && answer))
+        && let Some(stored) = change.state.key_value_at(&request.key, change.state.revision)?
+    {
+        previous = Some(decode_key_value(stored)?);
     }
     let (mut value, mut lease) = (request.value.clone(), request.lease);
     if let Some(previous) = &previous {

@@ -30,6 +30,13 @@ pub(super) struct Watcher {
     pub(super) active: bool,
 }
 
+impl Watcher {
+    /// Whether it was asked to begin at a revision that has not happened.
+    pub(super) fn is_ahead(&self, published: i64) -> bool {
+        published < self.spec.start_revision
+    }
+}
+
 /// An event in a stream's queue.
 pub(super) struct Queued {
     pub(super) watch_id: i64,
@@ -72,7 +79,8 @@ fn prefix_of(range: &KeyRange) -> Option<&Bytes> {
         return None;
     };
     let (last, head) = range.start.split_last()?;
-    let exact = end.len() == range.start.len() && *last < 0xff && end[..head.len()] == *head && end[head.len()] == last + 1;
+    let exact =
+        end.len() == range.start.len() && *last < 0xff && end[..head.len()] == *head && end[head.len()] == last + 1;
     exact.then_some(&range.start)
 }
 
@@ -108,17 +116,20 @@ impl Registry {
     pub(super) fn open(&mut self, limits: StreamLimits, wake: Wake) -> u64 {
         let id = self.next_stream;
         self.next_stream += 1;
-        self.streams.insert(id, Stream {
-            limits,
-            wake,
-            watchers: BTreeMap::new(),
-            queue: VecDeque::new(),
-            queued_bytes: 0,
-            woken: false,
-            progress_asked: false,
-            notices: Vec::new(),
-            next_id: 0,
-        });
+        self.streams.insert(
+            id,
+            Stream {
+                limits,
+                wake,
+                watchers: BTreeMap::new(),
+                queue: VecDeque::new(),
+                queued_bytes: 0,
+                woken: false,
+                progress_asked: false,
+                notices: Vec::new(),
+                next_id: 0,
+            },
+        );
         id
     }
 
@@ -327,9 +338,8 @@ impl Stream {
 
     /// A watcher that ended says nothing more.
     fn drop_notices(&mut self, ended: i64) {
-        self.notices.retain(
-            |notice| !matches!(notice, Delivery::WatcherProgress { watch_id, .. } if *watch_id == ended),
-        );
+        self.notices
+            .retain(|notice| !matches!(notice, Delivery::WatcherProgress { watch_id, .. } if *watch_id == ended));
     }
 
     fn drop_queued(&mut self, watch_id: i64) {

@@ -67,7 +67,7 @@ impl WatchStream {
         let mut quiet = Vec::new();
         for (&watch_id, watcher) in &mut stream.watchers {
             let was_active = std::mem::replace(&mut watcher.active, false);
-            let pending = watcher.behind.is_some();
+            let pending = watcher.behind.is_some() || watcher.is_ahead(published);
             if watcher.spec.progress_notify && !was_active && !pending {
                 quiet.push(watch_id);
             }
@@ -213,8 +213,9 @@ impl WatchStream {
             wake = stream.wake_once();
         } else if stream.progress_asked && stream.queue.is_empty() {
             stream.progress_asked = false;
-            // As in etcd a stream without watchers gets no answer.
-            if !stream.watchers.is_empty() {
+            // As in etcd a stream without watchers gets no answer, nor one with a watcher that waits for a later revision:
+            // its client would take the lower one for the place to go on from.
+            if !stream.watchers.is_empty() && !stream.watchers.values().any(|watcher| watcher.is_ahead(published)) {
                 out.push(Delivery::Progress { revision: published });
             }
         }
