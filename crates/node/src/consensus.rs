@@ -4,6 +4,8 @@
 //! and no clock. Invariants: raft's global random generator decides nothing; a message that promises something goes out
 //! only after the write that backs it; nobody campaigns between a snapshot and its durable installation.
 
+#![expect(clippy::field_reassign_with_default, reason = "the raft crate's generated types are filled field by field")]
+
 mod convert;
 mod log;
 

@@ -537,15 +537,17 @@ impl Node {
             return;
         }
         self.consensus.forget_leader();
-        self.failover.campaign_in_ticks = Some(self.failover_rank());
-        // Another follower may have noticed before, and was ignored for the sake of the leader.
+        // Another follower may have noticed before, and was ignored for the sake of the leader: it goes first.
+        let rank = self.failover_rank();
         if let Some((tick, from, request)) = self.failover.pre_vote.take()
             && self.ticks <= tick + PRE_VOTE_KEPT_TICKS
         {
             self.consensus.step(from, request);
-        }
-        if self.failover.campaign_in_ticks == Some(0) {
+            self.failover.campaign_in_ticks = Some(rank + 1);
+        } else if rank == 0 {
             self.campaign_and_repeat();
+        } else {
+            self.failover.campaign_in_ticks = Some(rank);
         }
     }
 

@@ -190,6 +190,8 @@ pub(super) struct Cluster {
     pub(super) members: BTreeMap<u64, Member>,
     /// From, to, what.
     pub(super) wire: Vec<(u64, u64, Letter)>,
+    /// Taken off the wire for a while.
+    pub(super) held: Vec<(u64, u64, Letter)>,
     /// Messages between these are lost.
     pub(super) cut: Vec<(u64, u64)>,
     /// What happened, in words, since it was last taken.
@@ -198,8 +200,14 @@ pub(super) struct Cluster {
 
 impl Cluster {
     pub(super) fn new(voters: &[u64], learners: &[u64], change: impl Fn(&mut NodeConfig)) -> Self {
-        let mut cluster =
-            Self { now_ms: 0, members: BTreeMap::new(), wire: Vec::new(), cut: Vec::new(), notes: Vec::new() };
+        let mut cluster = Self {
+            now_ms: 0,
+            members: BTreeMap::new(),
+            wire: Vec::new(),
+            held: Vec::new(),
+            cut: Vec::new(),
+            notes: Vec::new(),
+        };
         for &id in voters.iter().chain(learners) {
             let conf_state = ConfState { voters: voters.to_vec(), learners: learners.to_vec(), ..ConfState::default() };
             let mut config = config(id);
@@ -320,6 +328,14 @@ impl Cluster {
     pub(super) fn deliver(&mut self, position: usize) {
         let (from, to, letter) = self.wire.remove(position);
         self.hand_over(from, to, letter);
+    }
+
+    /// Takes the letters between two members off the wire.
+    pub(super) fn hold(&mut self, from: u64, to: u64) {
+        let (held, wire) =
+            std::mem::take(&mut self.wire).into_iter().partition(|letter| (letter.0, letter.1) == (from, to));
+        self.wire = wire;
+        self.held = held;
     }
 
     /// Loses a letter of the wire. The sender of a snapshot notices.

@@ -92,6 +92,9 @@ fn run(cluster: &mut Cluster, line: &str) -> String {
             let (from, to) = (number(1), number(2));
             cluster.wire.retain(|letter| (letter.0, letter.1) != (from, to));
         }
+        // Out of the wire's reach until `release`.
+        "hold" => cluster.hold(number(1), number(2)),
+        "release" => cluster.wire.extend(std::mem::take(&mut cluster.held)),
         "persist" => while cluster.persist_one(number(1)) {},
         "apply" => while cluster.apply_one(number(1)) {},
         "build" => while cluster.build_one(number(1)) {},

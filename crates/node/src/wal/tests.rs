@@ -17,12 +17,16 @@ fn open(disk: &MemoryDisk) -> Result<(Wal, Recovered), DiskError> {
 
 fn entry(index: u64, term: u64, data_bytes: usize) -> LogEntry {
     let data: Vec<u8> = (0..data_bytes).map(|position| (position as u64 * 7 + index * 31 + term) as u8).collect();
-    let (entry_type, context) = if index.is_multiple_of(5) { (2, Bytes::from_static(b"ctx")) } else { (0, Bytes::new()) };
+    let (entry_type, context) =
+        if index.is_multiple_of(5) { (2, Bytes::from_static(b"ctx")) } else { (0, Bytes::new()) };
     LogEntry { entry_type, term, index, data: data.into(), context }
 }
 
 fn entries_of(first: u64, count: u64, term: u64, data_bytes: usize) -> Persist {
-    Persist { entries: (first..first + count).map(|index| entry(index, term, data_bytes)).collect(), ..Persist::default() }
+    Persist {
+        entries: (first..first + count).map(|index| entry(index, term, data_bytes)).collect(),
+        ..Persist::default()
+    }
 }
 
 fn point(index: u64, term: u64) -> SnapshotPoint {
@@ -240,7 +244,11 @@ fn a_power_cut_anywhere_loses_nothing_acknowledged() {
                 "cut {cut}, seed {seed}: {acknowledged} acknowledged, but {recovered:?}"
             );
             // It goes on, and what was cut off never comes back.
-            let mut model = if matches(&states[acknowledged]) { states[acknowledged].clone() } else { next.cloned().unwrap_or_default() };
+            let mut model = if matches(&states[acknowledged]) {
+                states[acknowledged].clone()
+            } else {
+                next.cloned().unwrap_or_default()
+            };
             for size in [10, 400] {
                 let persist = entries_of(model.last() + 1, 1, 9, size);
                 wal.append(std::slice::from_ref(&persist)).expect("the disk works again");
@@ -255,6 +263,28 @@ fn a_power_cut_anywhere_loses_nothing_acknowledged() {
         cut += 1;
     }
     assert!(cut > 40, "only {cut} places to cut");
+}
+
+/// A crash between a new segment and its first frame: the segment must tell the hard state all the same, since the older
+/// ones go.
+#[test]
+fn a_segment_without_a_frame_does_not_lose_the_vote() {
+    let disk = MemoryDisk::new();
+    let (mut wal, _) = open(&disk).expect("a new log opens");
+    let hard_state = HardState { term: 4, vote: 2, commit: 0 };
+    wal.append(&[Persist { hard_state: Some(hard_state), ..entries_of(1, 1, 1, 700) }]).expect("the disk works");
+    // Header, sync, rename and sync of the folder are done; the frame is not.
+    disk.halt_after(4);
+    assert!(wal.append(&[entries_of(2, 1, 1, 500)]).is_err());
+    disk.crash(1);
+    let (mut wal, recovered) = open(&disk).expect("it opens");
+    assert_eq!((wal.sealed.len(), recovered.entries.len()), (1, 1), "the crash was at another place");
+    wal.truncate(1).expect("the disk works");
+    assert_eq!(open(&disk).expect("it opens").1.hard_state, hard_state);
+    wal.append(&[entries_of(2, 1, 1, 500)]).expect("the disk works");
+    wal.truncate(1).expect("the disk works");
+    let recovered = open(&disk).expect("it opens").1;
+    assert_eq!((recovered.hard_state, recovered.start.index, recovered.entries.len()), (hard_state, 1, 1));
 }
 
 /// A failed write or sync ends all writing, even if the disk works again.
