@@ -13,7 +13,7 @@ use quorate_store::outcome::Reply;
 use quorate_store::reader::StoreReader;
 use rand::Rng;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -98,27 +98,52 @@ impl Clock {
     }
 }
 
-/// The node's newest status, for everybody.
+/// The node's newest status, for everybody. Whoever subscribes is woken by changes of the cluster's view, not by the log's
+/// growth.
 #[derive(Clone)]
 pub(crate) struct StatusBoard {
-    newest: watch::Sender<NodeStatus>,
-    sole_voter: Arc<AtomicBool>,
+    view: watch::Sender<NodeStatus>,
+    figures: Arc<Figures>,
+}
+
+struct Figures {
+    sole_voter: AtomicBool,
+    commit: AtomicU64,
+    last_index: AtomicU64,
 }
 
 impl StatusBoard {
     pub(crate) fn new(status: NodeStatus) -> Self {
-        Self { sole_voter: Arc::new(AtomicBool::new(status.sole_voter)), newest: watch::Sender::new(status) }
+        let figures = Figures {
+            sole_voter: AtomicBool::new(status.sole_voter),
+            commit: AtomicU64::new(status.commit),
+            last_index: AtomicU64::new(status.last_index),
+        };
+        Self { view: watch::Sender::new(status), figures: Arc::new(figures) }
     }
-    /// The node says so.
+    /// The node's view of the cluster changed.
     pub(crate) fn publish(&self, status: NodeStatus) {
-        self.sole_voter.store(status.sole_voter, Ordering::Release);
-        self.newest.send_if_modified(|held| std::mem::replace(held, status) != status);
+        self.figures.sole_voter.store(status.sole_voter, Ordering::Release);
+        self.publish_log(&status);
+        self.view.send_replace(status);
+    }
+    /// The log grew.
+    pub(crate) fn publish_log(&self, status: &NodeStatus) {
+        self.figures.commit.store(status.commit, Ordering::Relaxed);
+        self.figures.last_index.store(status.last_index, Ordering::Relaxed);
     }
     pub(crate) fn read(&self) -> NodeStatus {
-        *self.newest.borrow()
+        NodeStatus {
+            commit: self.figures.commit.load(Ordering::Relaxed),
+            last_index: self.figures.last_index.load(Ordering::Relaxed),
+            ..*self.view.borrow()
+        }
+    }
+    fn is_sole_voter(&self) -> bool {
+        self.figures.sole_voter.load(Ordering::Acquire)
     }
     pub(crate) fn subscribe(&self) -> watch::Receiver<NodeStatus> {
-        self.newest.subscribe()
+        self.view.subscribe()
     }
 }
 
@@ -215,7 +240,7 @@ impl Backend {
     /// Returns when a read of [`Self::reader`] is linearizable.
     pub async fn read_barrier(&self) -> Result<(), CallError> {
         let inner = &*self.inner;
-        if inner.status.sole_voter.load(Ordering::Acquire) {
+        if inner.status.is_sole_voter() {
             return Ok(());
         }
         let (ticket, answer) = inner.waiting.enter_read(self.deadline_ms())?;

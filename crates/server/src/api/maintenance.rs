@@ -7,6 +7,7 @@ use crate::api::kv::unexpected;
 use crate::api::method::Method;
 use crate::grpc::request::framed;
 use crate::grpc::status::{Code, Status};
+use crate::metrics::Histogram;
 use crate::version;
 use bytes::Bytes;
 use quorate_proto::etcdserverpb::alarm_request::AlarmAction;
@@ -19,7 +20,10 @@ use quorate_proto::quoratepb::command::Operation;
 use quorate_store::outcome::ReplyBody;
 use quorate_store::reader::HashKv;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// What an empty store reports: etcdctl divides by the size.
+const DATABASE_BYTES_MIN: u64 = 4096;
 
 /// What a change of leader may take beside two election timeouts.
 const TRANSFER_ALLOWANCE: Duration = Duration::from_secs(5);
@@ -69,7 +73,7 @@ pub(super) fn status(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes
     Ok(framed(&StatusResponse {
         header: Some(surface.header(stats.revision)),
         version: version::ETCD.to_owned(),
-        db_size: stats.disk_bytes as i64,
+        db_size: stats.disk_bytes.max(DATABASE_BYTES_MIN) as i64,
         leader: node.leader,
         // The node tells its commit index now and then; what was applied was committed.
         raft_index: node.commit.max(reader.applied_index()),
@@ -99,9 +103,12 @@ pub(super) fn defragment(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<B
 }
 
 /// Hashes the history aside, since it reads all of it.
-async fn hash_history(surface: &ClientSurface, revision: i64) -> Result<HashKv, Status> {
+async fn hash_history(surface: &ClientSurface, revision: i64, seconds: &Histogram) -> Result<HashKv, Status> {
     let reader = surface.backend.reader().clone();
-    match tokio::task::spawn_blocking(move || reader.hash_kv(revision)).await {
+    let started = Instant::now();
+    let hashed = tokio::task::spawn_blocking(move || reader.hash_kv(revision)).await;
+    seconds.observe(started.elapsed().as_secs_f64());
+    match hashed {
         Ok(hash) => Ok(hash?),
         Err(error) => Err(Status::new(Code::Internal, format!("quorate: hashing failed: {error}"))),
     }
@@ -109,13 +116,13 @@ async fn hash_history(surface: &ClientSurface, revision: i64) -> Result<HashKv, 
 
 pub(super) async fn hash(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
     let HashRequest {} = surface.decode(Method::Hash, bytes)?;
-    let hashed = hash_history(surface, 0).await?;
+    let hashed = hash_history(surface, 0, &surface.metrics.hash_seconds).await?;
     Ok(framed(&HashResponse { header: Some(surface.header(hashed.revision)), hash: hashed.hash }))
 }
 
 pub(super) async fn hash_kv(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
     let request: HashKvRequest = surface.decode(Method::HashKv, bytes)?;
-    let hashed = hash_history(surface, request.revision).await?;
+    let hashed = hash_history(surface, request.revision, &surface.metrics.hash_revision_seconds).await?;
     Ok(framed(&HashKvResponse {
         header: Some(surface.header(hashed.revision)),
         hash: hashed.hash,

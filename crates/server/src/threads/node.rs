@@ -62,6 +62,7 @@ impl NodeThread {
             for effect in self.node.effects(now_ms) {
                 self.carry_out(effect);
             }
+            self.status.publish_log(&self.node.status());
             if turn.is_stopped {
                 break;
             }
