@@ -38,7 +38,7 @@ func raw(s *Side, method string, body []byte) {
 var parserDetail = regexp.MustCompile(`(cannot parse invalid wire-format data|invalid UTF-8|maximum recursion depth).*`)
 
 func errorText(err error) string {
-	text := strings.ReplaceAll(RenderError(err), " ", " ") // the Go library writes a no-break space now and then
+	text := strings.ReplaceAll(RenderError(err), "\u00a0", " ") // the Go library writes a no-break space now and then
 	return parserDetail.ReplaceAllString(text, "$1")
 }
 
