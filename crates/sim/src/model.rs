@@ -152,11 +152,7 @@ impl Model {
         self.lease_steps.clear();
         let mut draft = Draft { revision: self.revision + 1, changes: Vec::new() };
         let body = match command.operation.as_ref() {
-            Some(Operation::Put(request)) => {
-                // etcd's order of complaints: alone the lease comes first, in a transaction the key.
-                self.check_lease(request)?;
-                Body::Put(self.put(&mut draft, request)?)
-            }
+            Some(Operation::Put(request)) => Body::Put(self.put(&mut draft, request)?),
             Some(Operation::DeleteRange(request)) => Body::DeleteRange(self.delete_range(&mut draft, request)),
             Some(Operation::Txn(request)) => {
                 // Nested comparisons too look at the state before the transaction.
@@ -234,19 +230,14 @@ impl Model {
         self.events.insert(draft.revision, events);
     }
 
-    fn check_lease(&self, request: &PutRequest) -> Result<(), Error> {
+    fn put(&self, draft: &mut Draft, request: &PutRequest) -> Result<PutResponse, Error> {
+        let previous = draft.get(self, &request.key).cloned();
         if request.lease != 0 && !self.leases.contains_key(&request.lease) {
             return Err(Error::LeaseNotFound);
         }
-        Ok(())
-    }
-
-    fn put(&self, draft: &mut Draft, request: &PutRequest) -> Result<PutResponse, Error> {
-        let previous = draft.get(self, &request.key).cloned();
         if (request.ignore_value || request.ignore_lease) && previous.is_none() {
             return Err(Error::KeyNotFound);
         }
-        self.check_lease(request)?;
         let kept = previous.clone().unwrap_or_default();
         let lease = if request.ignore_lease { kept.lease } else { request.lease };
         let written = KeyValue {

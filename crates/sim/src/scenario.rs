@@ -35,10 +35,12 @@ pub enum Fault {
     TransferLeader,
     /// A connection between two members breaks and is made again.
     BreakConnection,
+    /// A member's process is asked to end, and ends in order.
+    Stop,
 }
 
 /// All kinds, in the order of [`Scenario::fault_weights`].
-pub const FAULTS: [Fault; 13] = [
+pub const FAULTS: [Fault; 14] = [
     Fault::Kill,
     Fault::PowerLoss,
     Fault::PowerLossOfAll,
@@ -52,6 +54,7 @@ pub const FAULTS: [Fault; 13] = [
     Fault::CutWatch,
     Fault::TransferLeader,
     Fault::BreakConnection,
+    Fault::Stop,
 ];
 
 /// The longest that a disk takes for anything, us.

@@ -28,6 +28,7 @@ use crate::trace::Trace;
 use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Events that one run may have at the most: a run that does not end is a finding too.
 const EVENTS_MAX: u64 = 3_000_000;
@@ -240,11 +241,20 @@ pub fn run(seed: u64, options: Options) -> Report {
 /// Runs a scenario that somebody drew up by hand.
 pub fn run_scenario(scenario: Scenario, options: Options) -> Report {
     let seed = scenario.seed;
-    let mut world = World::new(scenario, options);
-    world.start();
-    world.turn_until_over();
-    world.judge();
-    world.report(seed)
+    let whole_run = move || {
+        let mut world = World::new(scenario, options);
+        world.start();
+        world.turn_until_over();
+        world.judge();
+        world.report(seed)
+    };
+    // A broken invariant of a member is a finding like any other. (A release build aborts instead.)
+    catch_unwind(AssertUnwindSafe(whole_run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let violation = Some(Violation::new("panic", text.unwrap_or_default()));
+        Report { seed, violation, trace_digest: 0, counts: Counts::default() }
+    })
 }
 
 impl World {

@@ -23,6 +23,8 @@ pub struct Audit {
     pub records: Vec<KeyValue>,
     /// All leases: id, granted TTL and keys, ascending.
     pub leases: Vec<(i64, i64, Vec<Bytes>)>,
+    /// Hash of the whole history and the compaction that it was taken behind.
+    pub hash: (u32, i64),
     /// All events that are not compacted, in order, without previous values; `None`: the watcher was refused.
     pub events: Option<Vec<Event>>,
 }
@@ -49,6 +51,17 @@ pub fn check(log: &CommittedLog, calls: &[Call], audits: &[Audit]) -> Result<(),
         .flat_map(|(_, events)| events.iter().cloned())
         .map(|event| Event { prev_kv: None, ..event })
         .collect();
+    for (audit, next) in audits.iter().zip(audits.iter().skip(1)) {
+        if audit.hash != next.hash {
+            return Err(Violation::new(
+                NAME,
+                format!(
+                    "members {} and {} hash their histories differently: {:?} and {:?}",
+                    audit.member, next.member, audit.hash, next.hash
+                ),
+            ));
+        }
+    }
     for audit in audits {
         let member = audit.member;
         let wrong = |what: String| Err(Violation::new(NAME, format!("member {member}: {what}")));
@@ -89,12 +102,13 @@ mod tests {
         let log = log();
         let events: Vec<Event> = log.model().events_from(2).flat_map(|(_, events)| events.iter().cloned()).collect();
         let records = vec![events[0].kv.clone().unwrap()];
-        Audit { member: 1, applied_index: 1, revision: 2, records, leases: vec![], events: Some(events) }
+        Audit { member: 1, applied_index: 1, revision: 2, records, leases: vec![], hash: (7, -1), events: Some(events) }
     }
 
     #[test]
     fn a_full_member_passes_and_every_loss_is_found() {
         check(&log(), &[], &[audit()]).unwrap();
+        assert!(check(&log(), &[], &[audit(), Audit { hash: (8, -1), ..audit() }]).is_err());
         assert!(check(&log(), &[], &[Audit { records: vec![], ..audit() }]).is_err());
         assert!(check(&log(), &[], &[Audit { events: Some(vec![]), ..audit() }]).is_err());
         assert!(check(&log(), &[], &[Audit { applied_index: 0, ..audit() }]).is_err());

@@ -21,6 +21,11 @@ impl LiveCheck {
         self.served_us = members.map(|member| (member, None)).collect();
     }
 
+    /// A member refused to start for good, as it should with files that are broken: nothing is expected of it.
+    pub fn excuse(&mut self, member: u64) {
+        self.served_us.remove(&member);
+    }
+
     /// A write through a member was answered.
     pub fn served(&mut self, member: u64, now_us: u64) {
         if let Some(served_us) = self.served_us.get_mut(&member) {
@@ -28,9 +33,9 @@ impl LiveCheck {
         }
     }
 
-    /// Whether this member answered.
+    /// Whether nothing more is expected of this member.
     pub fn is_served(&self, member: u64) -> bool {
-        self.served_us.get(&member).is_some_and(Option::is_some)
+        self.served_us.get(&member).is_none_or(Option::is_some)
     }
 
     /// Whether every member answered.
@@ -71,7 +76,8 @@ mod tests {
     #[test]
     fn a_member_that_does_not_serve_and_one_that_lags_are_found() {
         let mut check = LiveCheck::default();
-        check.healed(100, [1, 2].into_iter());
+        check.healed(100, [1, 2, 3].into_iter());
+        check.excuse(3);
         check.served(1, 150);
         assert!(check.check(true, 100).is_err());
         check.served(2, 300);

@@ -83,6 +83,7 @@ impl World {
                     self.tell(leader, Input::TransferLeader { to });
                 }
             }
+            Fault::Stop => self.end(member, End::Stopped),
             Fault::BreakConnection => {
                 let other = self.fault_random.below(self.machines.len() as u64) as usize;
                 if other != member {
@@ -142,8 +143,7 @@ impl World {
                 self.after(after_us, Event::Restart { member });
             }
         }
-        let members = 1..=self.machines.len() as u64;
-        self.live_check.healed(self.now_us, members.filter(|member| !self.machines[*member as usize - 1].condemned));
+        self.live_check.healed(self.now_us, 1..=self.machines.len() as u64);
         for member in 0..self.machines.len() {
             self.after(10_000, Event::Probe { member });
         }

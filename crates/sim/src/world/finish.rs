@@ -1,6 +1,7 @@
 //! The end of a run: waiting until the cluster is one again, and handing everything to the judges.
 
 use super::{Audit, Event, Phase, World};
+use crate::check::watch::WatchTrack;
 use crate::check::{durable, lease, linear, watch};
 use crate::history::Violation;
 use bytes::Bytes;
@@ -69,16 +70,20 @@ impl World {
 
     fn judged(&mut self) -> Result<(), Violation> {
         linear::check(&self.log, &self.calls)?;
+        // With its only member broken for good a cluster owes nothing in time.
+        let owed = self.machines.iter().any(|machine| !machine.condemned);
         let bounds = lease::LeaseBounds {
             drift_ppm: self.scenario.drift_ppm,
-            healthy_since_us: self.healed_us,
+            healthy_since_us: if owed { self.healed_us } else { self.now_us },
             late_us_max: self.lease_late_us_max(),
             ended_us: self.now_us,
         };
         lease::check(self.log.lease_events(), &self.calls, bounds)?;
         self.live_check.check(self.converged(), self.scenario.recovery_us_max())?;
-        for track in self.watch_clients.iter().flat_map(|client| client.tracks()) {
-            watch::check(&self.log, track)?;
+        for client in &self.watch_clients {
+            for track in client.tracks() {
+                watch::check(&self.log, &WatchTrack { complete: owed, ..track.clone() })?;
+            }
         }
         let audits: Vec<Audit> = (0..self.machines.len()).filter_map(|member| self.audit(member)).collect();
         durable::check(&self.log, &self.calls, &audits)
@@ -105,7 +110,13 @@ impl World {
         if events.is_none() && self.options.rot {
             return None;
         }
+        let hash = match reader.hash_kv(0) {
+            Ok(hash) => (hash.hash, hash.compact_revision),
+            Err(Error::Corrupt) if self.options.rot => return None,
+            Err(error) => panic!("a hash of everything cannot fail: {error}"),
+        };
         Some(Audit {
+            hash,
             member: member as u64 + 1,
             applied_index: reader.applied_index(),
             revision,

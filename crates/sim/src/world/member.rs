@@ -89,6 +89,8 @@ pub(super) enum End {
     Killed(Loss),
     /// Its own files failed it.
     Disk(DiskError),
+    /// It was asked to, and wrote what it had.
+    Stopped,
     /// A read that a client asked for found the disk failing.
     FailedDisk,
 }
@@ -239,8 +241,7 @@ impl World {
                 self.plan_restart(member);
             }
             _ if self.options.rot => {
-                self.counts.refused_starts += 1;
-                self.machines[member].condemned = true;
+                self.condemn(member);
                 self.after_end(member, Loss::Nothing);
             }
             broken => self.found(crate::history::Violation::new(
@@ -265,9 +266,12 @@ impl World {
             }
             End::Disk(DiskError::Io { .. }) | End::FailedDisk => *self.fault_random.pick(&[Loss::Nothing, Loss::Unsynced]),
             End::Disk(_) if self.machines[member].disk.has_failed() => *self.fault_random.pick(&[Loss::Nothing, Loss::Unsynced]),
+            End::Stopped => {
+                self.stop_in_order(member);
+                *self.fault_random.pick(&[Loss::Nothing, Loss::Unsynced])
+            }
             End::Disk(_) if self.options.rot => {
-                self.counts.refused_starts += 1;
-                self.machines[member].condemned = true;
+                self.condemn(member);
                 Loss::Nothing
             }
             End::Disk(broken) => {
@@ -321,6 +325,30 @@ impl World {
             Some(ApplyJob::Maintain) => drop(process.store.maintain(MAINTAIN_BYTES)),
             Some(ApplyJob::Entries(_)) | None => {}
         }
+    }
+
+    /// The end that a signal brings: everything queued is written, then the log is marked and the store closed.
+    fn stop_in_order(&mut self, member: usize) {
+        let Some(mut process) = self.machines[member].process.take() else { return };
+        let queued = process.disk_jobs.drain(..).chain(process.disk_queue.drain(..));
+        let persists: Vec<Persist> = queued
+            .filter_map(|job| match job {
+                DiskJob::Persist(persist) => Some(persist),
+                DiskJob::Truncate(_) => None,
+            })
+            .collect();
+        // A disk that fails here ends the process too, only sooner.
+        let written = process.wal.append(&persists).and_then(|()| process.wal.mark_clean());
+        if written.is_ok() {
+            drop(process.store.close());
+        }
+    }
+
+    /// The member's files are broken and it said so: it stays down.
+    fn condemn(&mut self, member: usize) {
+        self.counts.refused_starts += 1;
+        self.machines[member].condemned = true;
+        self.live_check.excuse(member as u64 + 1);
     }
 
     fn after_end(&mut self, member: usize, loss: Loss) {

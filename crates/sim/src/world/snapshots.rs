@@ -2,6 +2,7 @@
 
 use super::member::End;
 use super::{Event, World};
+use crate::history::Violation;
 use quorate_node::api::Input;
 use quorate_proto::quoratepb::RaftMessage;
 use quorate_store::error::DiskError;
@@ -9,6 +10,8 @@ use quorate_store::home::SnapshotSource;
 
 /// Pieces are cut again, to this many bytes, so that a break can come between any two.
 const PIECE_BYTES: usize = 1024;
+/// Pieces in which a bit turns over on a bad network, thousandths.
+const DAMAGE_PERMILLE: u64 = 5;
 
 /// One sending.
 pub(super) struct Transfer {
@@ -20,6 +23,8 @@ pub(super) struct Transfer {
     source: SnapshotSource,
     rest: bytes::Bytes,
     message: RaftMessage,
+    /// Whether a bit was turned over on the way.
+    damaged: bool,
 }
 
 impl World {
@@ -41,7 +46,7 @@ impl World {
         let to = to as usize - 1;
         self.trace.note(self.now_us, "snapshot leaves", &[member as u64 + 1, to as u64 + 1, wanted, transfer]);
         let rest = bytes::Bytes::new();
-        self.transfers.insert(transfer, Transfer { from: member, from_life: life, to, to_life: None, source, rest, message });
+        self.transfers.insert(transfer, Transfer { from: member, from_life: life, to, to_life: None, source, rest, message, damaged: false });
         let delay_us = self.net.stream_delay_us();
         self.after(delay_us, Event::SnapshotPiece { transfer });
     }
@@ -72,6 +77,13 @@ impl World {
             }
             Ok(Progress::Delivered) => self.transfer_over(&transfer, true),
             Ok(Progress::Refused) => self.transfer_over(&transfer, false),
+            Err((_, DiskError::Corrupt { .. })) if transfer.damaged => {
+                // As it should: the receiver refused what was not sent so.
+                if let Some(receiver) = &mut self.machines[to].process {
+                    receiver.incoming = None;
+                }
+                self.transfer_over(&transfer, false);
+            }
             Err((member, error)) => {
                 self.transfer_over(&transfer, false);
                 self.end(member, End::Disk(error));
@@ -114,6 +126,9 @@ impl World {
                         return Ok(Progress::Refused);
                     };
                     let received = sink.finish().map_err(|error| (to, error))?;
+                    if transfer.damaged {
+                        self.found(Violation::new("durability", "a snapshot was taken that was damaged on its way"));
+                    }
                     self.snapshot_arrived(to, received, transfer.message.clone());
                     return Ok(Progress::Delivered);
                 }
@@ -123,6 +138,12 @@ impl World {
             return Ok(Progress::Refused);
         };
         let piece = transfer.rest.split_to(transfer.rest.len().min(PIECE_BYTES));
+        let mut piece = piece.to_vec();
+        if self.net.faults.loss_permille > 0 && self.random.permille(DAMAGE_PERMILLE) {
+            let byte = self.random.below(piece.len() as u64) as usize;
+            piece[byte] ^= 1 << self.random.below(8);
+            transfer.damaged = true;
+        }
         sink.write(&piece).map_err(|error| (to, error))?;
         Ok(Progress::More)
     }

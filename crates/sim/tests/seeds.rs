@@ -1,0 +1,94 @@
+//! Thousands of worlds: every seed is green, every seed is the same twice, and seeds that were red stay.
+
+use quorate_sim::world::{Counts, Options, Report, run};
+
+fn again(seed: u64, flags: &str) -> String {
+    format!("cargo run --release -p quorate-sim --bin sim -- --seed {seed}{flags} --trace")
+}
+
+#[track_caller]
+fn green(report: &Report, flags: &str) {
+    if let Some(violation) = &report.violation {
+        panic!("seed {}: {violation}\n  again: {}", report.seed, again(report.seed, flags));
+    }
+}
+
+/// Runs seeds and answers what happened in all of them together.
+fn all_green(seeds: std::ops::Range<u64>) -> Counts {
+    let mut sum = Counts::default();
+    for seed in seeds {
+        let report = run(seed, Options::default());
+        green(&report, "");
+        sum.answered += report.counts.answered;
+        sum.unknown += report.counts.unknown;
+        sum.refused += report.counts.refused;
+        sum.watch_events += report.counts.watch_events;
+        sum.crashes += report.counts.crashes;
+        sum.snapshots += report.counts.snapshots;
+        sum.checkpoints += report.counts.checkpoints;
+        sum.leases_expired += report.counts.leases_expired;
+        sum.leader_changes += report.counts.leader_changes;
+    }
+    sum
+}
+
+/// A run in which nothing happens proves nothing: each kind of thing happened, and most calls were answered.
+fn lively(sum: Counts) {
+    assert!(sum.answered > 60_000, "{sum:?}");
+    assert!(sum.answered > 2 * (sum.unknown + sum.refused), "{sum:?}");
+    assert!(sum.watch_events > 30_000, "{sum:?}");
+    let rarer = [sum.crashes, sum.snapshots, sum.checkpoints, sum.leases_expired, sum.leader_changes, sum.unknown];
+    assert!(rarer.iter().all(|count| *count > 100), "{sum:?}");
+}
+
+#[test]
+fn seeds_0_to_700_are_green() {
+    lively(all_green(0..700));
+}
+
+#[test]
+fn seeds_700_to_1400_are_green() {
+    lively(all_green(700..1400));
+}
+
+#[test]
+fn seeds_1400_to_2100_are_green() {
+    lively(all_green(1400..2100));
+}
+
+#[test]
+fn seeds_2100_to_2800_are_green() {
+    lively(all_green(2100..2800));
+}
+
+#[test]
+fn a_seed_gives_the_same_run_twice() {
+    for seed in 5000..5150 {
+        let (first, second) = (run(seed, Options::default()), run(seed, Options::default()));
+        assert_eq!(
+            (first.trace_digest, first.counts),
+            (second.trace_digest, second.counts),
+            "seed {seed} went two ways\n  again: {}",
+            again(seed, " --twice")
+        );
+    }
+}
+
+#[test]
+fn a_member_with_a_broken_file_refuses_to_start_or_serves_nothing_wrong() {
+    let mut refused = 0;
+    for seed in 0..250 {
+        let report = run(seed, Options { rot: true, ..Options::default() });
+        green(&report, " --rot");
+        refused += report.counts.refused_starts;
+    }
+    assert!(refused > 100, "only {refused} of 250 broken files were noticed");
+}
+
+/// Seeds that were red once, each named in BUGS.md.
+#[test]
+fn seeds_that_were_red_stay_green() {
+    for seed in [166, 233, 333, 409, 668, 812, 1461, 1966] {
+        green(&run(seed, Options::default()), "");
+    }
+}
