@@ -10,7 +10,7 @@ use quorate_proto::etcdserverpb::{AuthStatusRequest, AuthStatusResponse, Authent
 use std::sync::Arc;
 
 /// The auth store's revision before anything was changed in it.
-const AUTH_REVISION: u64 = 1;
+pub(crate) const AUTH_REVISION: u64 = 1;
 
 pub(super) fn status(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
     let AuthStatusRequest {} = surface.decode(Method::AuthStatus, bytes)?;

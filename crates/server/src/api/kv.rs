@@ -133,6 +133,9 @@ pub(super) async fn run_txn(
 pub(super) async fn compact(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
     let request: CompactionRequest = surface.decode(Method::Compact, bytes)?;
     let applied = surface.backend.propose(Operation::Compact(request)).await?;
+    if request.physical {
+        surface.backend.wait_compacted(request.revision).await?;
+    }
     Ok(done(surface, &applied))
 }
 

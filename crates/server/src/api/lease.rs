@@ -131,6 +131,9 @@ pub(super) async fn leases(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result
     let LeaseLeasesRequest {} = surface.decode(Method::LeaseLeases, bytes)?;
     surface.backend.read_barrier().await?;
     let reader = surface.backend.reader();
-    let leases = reader.leases().into_iter().map(|(id, _)| LeaseStatus { id }).collect();
+    // etcd lists what ends first at the top. The granted TTL stands for what remains, which the leader alone knows well.
+    let mut leases = reader.leases();
+    leases.sort_by_key(|&(id, ttl_s)| (ttl_s, id));
+    let leases = leases.into_iter().map(|(id, _)| LeaseStatus { id }).collect();
     Ok(framed(&LeaseLeasesResponse { header: Some(surface.header(reader.revision())), leases }))
 }

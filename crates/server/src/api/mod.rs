@@ -2,7 +2,7 @@
 //!
 //! Requests are judged here once; what is handed to the backend can't be malformed.
 
-mod auth;
+pub(crate) mod auth;
 mod checks;
 mod cluster;
 mod election;

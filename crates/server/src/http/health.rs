@@ -69,17 +69,51 @@ const LINEARIZABLE_READ: &str = "linearizable_read";
 const DATA_CORRUPTION: &str = "data_corruption";
 const NON_LEARNER: &str = "non_learner";
 
-/// `/livez` and `/readyz`.
-pub(super) async fn check(surface: &ClientSurface, probe: Probe, query: &str) -> Response<ReplyBody> {
+impl Probe {
+    /// The page's name in metrics.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Live => "livez",
+            Self::Ready => "readyz",
+        }
+    }
+
+    fn checks(self) -> &'static [&'static str] {
+        match self {
+            Self::Live => &[SERIALIZABLE_READ],
+            Self::Ready => &[LINEARIZABLE_READ, NON_LEARNER, DATA_CORRUPTION, SERIALIZABLE_READ],
+        }
+    }
+
+    /// The page and, when the path names one, its only check: `/readyz`, `/readyz/non_learner`.
+    pub(super) fn find(path: &str) -> Option<(Self, Option<&'static str>)> {
+        for (probe, page) in [(Self::Live, "/livez"), (Self::Ready, "/readyz")] {
+            match path.strip_prefix(page) {
+                Some("") => return Some((probe, None)),
+                Some(rest) => {
+                    let wanted = rest.strip_prefix('/')?;
+                    return probe.checks().iter().find(|&&check| check == wanted).map(|&check| (probe, Some(check)));
+                }
+                None => {}
+            }
+        }
+        None
+    }
+}
+
+/// `/livez`, `/readyz`, or one of their checks.
+pub(super) async fn check(
+    surface: &ClientSurface,
+    probe: Probe,
+    only: Option<&'static str>,
+    query: &str,
+) -> Response<ReplyBody> {
     let verbose = parameters(query, "verbose").next().is_some();
     let excluded = excluded(query);
-    let names: &[&'static str] = match probe {
-        Probe::Live => &[SERIALIZABLE_READ],
-        Probe::Ready => &[LINEARIZABLE_READ, NON_LEARNER, DATA_CORRUPTION, SERIALIZABLE_READ],
-    };
-    let mut results = Vec::with_capacity(names.len());
-    for &name in names {
-        if excluded.contains(&name) {
+    let mut results = Vec::with_capacity(probe.checks().len());
+    for &name in probe.checks() {
+        let wanted = only.map_or_else(|| !excluded.contains(&name), |only| only == name);
+        if !wanted {
             continue;
         }
         let result = match name {
@@ -89,10 +123,11 @@ pub(super) async fn check(surface: &ClientSurface, probe: Probe, query: &str) ->
             _ if surface.backend.status().is_learner => Err("not supported for learner".to_owned()),
             _ => Ok(()),
         };
+        surface.metrics.checked(probe.name(), name, result.is_ok());
         results.push((name, result));
     }
     let (healthy, text) = report(&results, verbose);
-    if healthy { content(TEXT, text) } else { refusal(StatusCode::SERVICE_UNAVAILABLE, text) }
+    if healthy { content(TEXT, text) } else { refusal(StatusCode::SERVICE_UNAVAILABLE, text + "\n") }
 }
 
 /// The lines, and whether all is well. Without `verbose`, only what failed is told.
@@ -138,6 +173,15 @@ fn no_corruption(surface: &ClientSurface) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_and_single_checks_are_found() {
+        assert_eq!(Probe::find("/livez"), Some((Probe::Live, None)));
+        assert_eq!(Probe::find("/readyz/non_learner"), Some((Probe::Ready, Some(NON_LEARNER))));
+        for path in ["/livez/", "/livez/non_learner", "/readyz/x", "/readyzx", "/", ""] {
+            assert_eq!(Probe::find(path), None, "{path}");
+        }
+    }
 
     #[test]
     fn health_has_a_reason() {

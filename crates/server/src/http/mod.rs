@@ -20,14 +20,15 @@ const METRICS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=
 
 /// Answers a request that is not gRPC.
 pub(crate) async fn answer(surface: &ClientSurface, method: &Method, path: &str, query: &str) -> Response<ReplyBody> {
-    let mut response = match path {
-        "/metrics" => content(METRICS_TEXT, metrics::page(surface)),
-        "/debug/vars" => content(JSON, process::variables()),
-        "/health" | "/livez" | "/readyz" | "/version" if method != Method::GET => method_not_allowed(),
-        "/health" => health::health(surface, query).await,
-        "/livez" => health::check(surface, health::Probe::Live, query).await,
-        "/readyz" => health::check(surface, health::Probe::Ready, query).await,
-        "/version" => content(JSON, version_text(&surface.backend.reader().cluster_version())),
+    let probe = health::Probe::find(path);
+    let reads_only = probe.is_some() || matches!(path, "/health" | "/version");
+    let mut response = match (path, probe) {
+        ("/metrics", _) => content(METRICS_TEXT, metrics::page(surface)),
+        ("/debug/vars", _) => content(JSON, process::variables()),
+        _ if reads_only && method != Method::GET => method_not_allowed(),
+        ("/health", _) => health::health(surface, query).await,
+        ("/version", _) => content(JSON, version_text(&surface.backend.reader().cluster_version())),
+        (_, Some((probe, only))) => health::check(surface, probe, only, query).await,
         _ => refusal(StatusCode::NOT_FOUND, "404 page not found\n"),
     };
     let headers = response.headers_mut();

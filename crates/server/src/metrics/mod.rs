@@ -172,6 +172,21 @@ pub struct Metrics {
     pub leases_expired: Counter,
     /// Events handed to watchers.
     pub events_sent: Counter,
+    /// Hashes of the whole history, seconds.
+    pub(crate) hash_seconds: Histogram,
+    /// Hashes at a revision, seconds.
+    pub(crate) hash_revision_seconds: Histogram,
+    /// By page and check; both are names of this program.
+    pub(crate) health_checks: Mutex<BTreeMap<(&'static str, &'static str), HealthCheck>>,
+}
+
+/// The results of one check of `/livez` or `/readyz`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HealthCheck {
+    pub(crate) successes: u64,
+    pub(crate) failures: u64,
+    /// The latest result.
+    pub(crate) healthy: bool,
 }
 
 impl Default for Metrics {
@@ -216,11 +231,22 @@ impl Metrics {
             leases_revoked: Counter::default(),
             leases_expired: Counter::default(),
             events_sent: Counter::default(),
+            hash_seconds: Histogram::exponential(0.01, 2.0, 15),
+            hash_revision_seconds: Histogram::exponential(0.01, 2.0, 15),
+            health_checks: Mutex::default(),
         }
     }
 
     pub(crate) fn method(&self, method: Method) -> &MethodCounters {
         &self.methods[method as usize]
+    }
+
+    /// A check of a page came to a result.
+    pub(crate) fn checked(&self, page: &'static str, check: &'static str, healthy: bool) {
+        let mut checks = self.health_checks.lock();
+        let results = checks.entry((page, check)).or_default();
+        results.healthy = healthy;
+        *if healthy { &mut results.successes } else { &mut results.failures } += 1;
     }
 
     /// The counters of a member; resolve once per connection.

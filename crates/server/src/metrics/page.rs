@@ -1,9 +1,10 @@
 //! Puts the page together: what was counted, and what the store, the node and the process say of themselves.
 
-use crate::api::ClientSurface;
 use crate::api::method::Method;
+use crate::api::{ClientSurface, auth};
 use crate::grpc::status::Code;
 use crate::http::process;
+use crate::metrics::Histogram;
 use crate::metrics::exposition::{Exposition, Kind, label};
 use crate::version;
 use quorate_proto::etcdserverpb::AlarmType;
@@ -16,6 +17,7 @@ pub(crate) fn page(surface: &ClientSurface) -> String {
     node(&mut out, surface);
     disk_and_network(&mut out, surface);
     process_figures(&mut out);
+    without_counterpart(&mut out);
     out.finish()
 }
 
@@ -58,6 +60,34 @@ fn grpc(out: &mut Exposition, surface: &ClientSurface) {
         "grpc_server_handled_total",
         "Total number of RPCs completed on the server, regardless of success or failure.",
         handled.collect::<Vec<_>>(),
+    );
+    out.histogram(
+        "etcd_server_range_duration_seconds",
+        "Latency distribution in seconds of ranges, from the request to its answer or its first piece.",
+        [
+            (label("success", false), &metrics.method(Method::Range).failed_seconds),
+            (label("success", true), &metrics.method(Method::Range).succeeded_seconds),
+        ],
+    );
+    out.single(Kind::Gauge, "etcd_debugging_auth_revision", "The current revision of auth store.", auth::AUTH_REVISION);
+    let checks = metrics.health_checks.lock().clone();
+    let labels = |kind: &str, name: &str| [label("name", name), label("type", kind)].join(",");
+    out.labelled(
+        Kind::Gauge,
+        "etcd_server_healthcheck",
+        "The result of each kind of healthcheck.",
+        checks.iter().map(|((kind, name), result)| (labels(kind, name), u64::from(result.healthy))),
+    );
+    out.labelled(
+        Kind::Counter,
+        "etcd_server_healthchecks_total",
+        "The total number of each kind of healthcheck.",
+        checks.iter().flat_map(|((kind, name), result)| {
+            let labels = |status: &str| [label("name", name), label("status", status), label("type", kind)].join(",");
+            [(labels("error"), result.failures), (labels("success"), result.successes)]
+                .into_iter()
+                .filter(|(_, count)| *count > 0)
+        }),
     );
     let timed = [
         (Method::Range, "Range"),
@@ -174,7 +204,7 @@ fn store(out: &mut Exposition, surface: &ClientSurface) {
     }
     let alarms = surface.backend.reader().alarms().into_iter().map(|alarm| {
         let name = AlarmType::try_from(alarm.alarm).map_or("NONE", |kind| kind.as_str_name());
-        ([label("alarm_type", name), label("server_id", format!("{:x}", alarm.member_id))].join(","), 1)
+        ([label("alarm_type", name), label("server_id", format!("{:x}", alarm.member_id))].join(","), 1u64)
     });
     out.labelled(
         Kind::Gauge,
@@ -258,19 +288,19 @@ fn node(out: &mut Exposition, surface: &ClientSurface) {
         Kind::Gauge,
         "etcd_server_id",
         "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.",
-        [(label("server_id", format!("{own_id:x}")), 1)],
+        [(label("server_id", format!("{own_id:x}")), 1u64)],
     );
     out.labelled(
         Kind::Gauge,
         "etcd_server_version",
         "Which version is running. 1 for 'server_version' label with current version.",
-        [(label("server_version", version::ETCD), 1)],
+        [(label("server_version", version::ETCD), 1u64)],
     );
     out.labelled(
         Kind::Gauge,
         "quorate_build_info",
         "Which version of Quorate is running.",
-        [(label("version", version::QUORATE), 1)],
+        [(label("version", version::QUORATE), 1u64)],
     );
     let cluster_version = surface.backend.reader().cluster_version();
     if let Some((major_minor, _)) = cluster_version.rsplit_once('.') {
@@ -278,7 +308,7 @@ fn node(out: &mut Exposition, surface: &ClientSurface) {
             Kind::Gauge,
             "etcd_cluster_version",
             "Which version is running. 1 for 'cluster_version' label with current cluster version",
-            [(label("cluster_version", major_minor), 1)],
+            [(label("cluster_version", major_minor), 1u64)],
         );
     }
 }
@@ -290,6 +320,16 @@ fn disk_and_network(out: &mut Exposition, surface: &ClientSurface) {
             "etcd_disk_wal_fsync_duration_seconds",
             "The latency distributions of fsync called by WAL.",
             &metrics.wal_fsync_seconds,
+        ),
+        (
+            "etcd_mvcc_hash_duration_seconds",
+            "The latency distribution of storage hash operation.",
+            &metrics.hash_seconds,
+        ),
+        (
+            "etcd_mvcc_hash_rev_duration_seconds",
+            "The latency distribution of storage hash by revision operation.",
+            &metrics.hash_revision_seconds,
         ),
         (
             "etcd_disk_wal_write_duration_seconds",
@@ -324,7 +364,7 @@ fn disk_and_network(out: &mut Exposition, surface: &ClientSurface) {
         Kind::Gauge,
         "etcd_network_known_peers",
         "The current number of known peers.",
-        peers.iter().map(|(id, _)| (pair(id), 1)),
+        peers.iter().map(|(id, _)| (pair(id), 1u64)),
     );
     out.labelled(
         Kind::Counter,
@@ -384,5 +424,57 @@ fn process_figures(out: &mut Exposition) {
         ("os_fd_limit", "The file descriptor limit.", figures.open_files_max),
     ] {
         out.single(Kind::Gauge, name, help, value);
+    }
+}
+
+/// What etcd measures of machinery that does not exist here, or that never runs: shown at zero, so that dashboards and
+/// rules that name them find them.
+fn without_counterpart(out: &mut Exposition) {
+    const HELP: &str = "Of no meaning here; always zero.";
+    for name in [
+        "etcd_debugging_mvcc_db_compaction_keys_total",
+        "etcd_debugging_store_expires_total",
+        "etcd_debugging_store_watch_requests_total",
+        "etcd_grpc_proxy_events_coalescing_total",
+        "etcd_server_learner_promote_successes",
+    ] {
+        out.single(Kind::Counter, name, HELP, 0u64);
+    }
+    for name in [
+        "etcd_debugging_mvcc_db_compaction_last",
+        "etcd_debugging_mvcc_pending_events_total",
+        "etcd_debugging_mvcc_total_put_size_in_bytes",
+        "etcd_debugging_store_watchers",
+        "etcd_disk_defrag_inflight",
+        "etcd_grpc_proxy_cache_hits_total",
+        "etcd_grpc_proxy_cache_keys_total",
+        "etcd_grpc_proxy_cache_misses_total",
+        "etcd_grpc_proxy_watchers_coalescing_total",
+        "etcd_mvcc_db_open_read_transactions",
+        "etcd_server_snapshot_apply_in_progress_total",
+    ] {
+        out.single(Kind::Gauge, name, HELP, 0u64);
+    }
+    for (name, start, count) in [
+        ("etcd_debugging_disk_backend_commit_rebalance_duration_seconds", 0.001, 14),
+        ("etcd_debugging_disk_backend_commit_spill_duration_seconds", 0.001, 14),
+        ("etcd_debugging_disk_backend_commit_write_duration_seconds", 0.001, 14),
+        ("etcd_debugging_lease_ttl_total", 1.0, 24),
+        ("etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds", 1.0, 13),
+        ("etcd_debugging_mvcc_db_compaction_total_duration_milliseconds", 100.0, 14),
+        ("etcd_debugging_mvcc_index_compaction_pause_duration_milliseconds", 0.5, 14),
+        ("etcd_debugging_server_watch_send_loop_control_stream_duration_seconds", 0.001, 14),
+        ("etcd_debugging_server_watch_send_loop_progress_duration_seconds", 0.001, 14),
+        ("etcd_debugging_server_watch_send_loop_watch_stream_duration_per_event_seconds", 0.001, 14),
+        ("etcd_debugging_server_watch_send_loop_watch_stream_duration_seconds", 0.001, 14),
+        ("etcd_debugging_snap_save_marshalling_duration_seconds", 0.001, 14),
+        ("etcd_debugging_snap_save_total_duration_seconds", 0.001, 14),
+        ("etcd_disk_backend_defrag_duration_seconds", 0.1, 13),
+        ("etcd_disk_backend_snapshot_duration_seconds", 0.01, 17),
+        ("etcd_snap_db_fsync_duration_seconds", 0.001, 14),
+        ("etcd_snap_db_save_total_duration_seconds", 0.1, 10),
+        ("etcd_snap_fsync_duration_seconds", 0.001, 14),
+    ] {
+        out.histogram(name, HELP, [(String::new(), &Histogram::exponential(start, 2.0, count))]);
     }
 }
