@@ -9,3 +9,4 @@ pub mod ctl;
 pub mod utl;
 
 pub use command_line::Called;
+pub use command_line::word::argument;

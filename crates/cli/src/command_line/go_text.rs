@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use super::word;
+
 /// Go's `%q` of a byte string: double quotes, escapes for what cannot be printed, `\xNN` for bytes that are not UTF-8.
 pub(crate) fn quote(bytes: &[u8]) -> String {
     let mut quoted = String::with_capacity(bytes.len() + 2);
@@ -48,7 +50,7 @@ fn is_printable(character: char) -> bool {
 pub(crate) fn unquote_prefix(text: &str) -> Option<(Vec<u8>, &str)> {
     if let Some(raw) = text.strip_prefix('`') {
         let (inside, rest) = raw.split_once('`')?;
-        return Some((inside.as_bytes().to_vec(), rest));
+        return Some((word::bytes(inside), rest));
     }
     let mut rest = text.strip_prefix('"')?;
     let mut bytes = Vec::new();
@@ -59,7 +61,7 @@ pub(crate) fn unquote_prefix(text: &str) -> Option<(Vec<u8>, &str)> {
             '"' => return Some((bytes, rest)),
             '\n' => return None,
             '\\' => rest = unescape(rest, &mut bytes)?,
-            other => bytes.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
+            other => bytes.extend(word::bytes(other.encode_utf8(&mut [0; 4]))),
         }
     }
 }

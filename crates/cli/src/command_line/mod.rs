@@ -11,6 +11,7 @@ pub(crate) mod go_text;
 pub(crate) mod select;
 pub(crate) mod tree;
 pub(crate) mod usage;
+pub(crate) mod word;
 
 /// By which name a tool was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

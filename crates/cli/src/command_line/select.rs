@@ -6,7 +6,7 @@
 use super::flag::{Fault, Flag, Kind, Values};
 use super::go_text::quote;
 use super::tree::Command;
-use super::usage;
+use super::{usage, word};
 
 /// How far a misspelt word may be from a command's name to be suggested, in edits.
 const SUGGESTION_DISTANCE_MAX: usize = 2;
@@ -81,7 +81,7 @@ fn find<Action>(root: &'static Command<Action>, program: &str, arguments: &[Stri
             }
             None if path.len() == 1 => {
                 let suggestions = suggestions(root, word);
-                let unknown = quote(word.as_bytes());
+                let unknown = quote(&word::bytes(word));
                 return Err(format!(
                     "Error: unknown command {unknown} for \"{program}\"{suggestions}\nRun '{program} --help' for usage.\n"
                 ));

@@ -6,6 +6,7 @@ use std::process::{ExitStatus, Stdio};
 
 use tokio::process::Command;
 
+use crate::command_line::word;
 use crate::ctl::settings::io_error_text;
 
 /// How a child ended without success.
@@ -23,9 +24,9 @@ pub(crate) struct ChildFault {
 /// It could not be started, or ended without success.
 pub(crate) async fn run(words: &[String], variables: &[(&str, String)]) -> Result<(), ChildFault> {
     let [program, arguments @ ..] = words else { return Ok(()) };
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null());
-    command.envs(variables.iter().map(|(name, value)| (*name, value.as_str())));
+    let mut command = Command::new(word::os_string(program));
+    command.args(arguments.iter().map(|argument| word::os_string(argument))).stdin(Stdio::null());
+    command.envs(variables.iter().map(|(name, value)| (*name, word::os_string(value))));
     match command.status().await {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(ChildFault { code: status.code().unwrap_or(1), message: status_text(status) }),

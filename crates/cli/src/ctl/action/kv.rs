@@ -15,6 +15,7 @@ use quorate_proto::etcdserverpb::{self as pb};
 
 use crate::command_line::flag::Values;
 use crate::command_line::go_text::{parse_int, quote};
+use crate::command_line::word;
 use crate::ctl::client::{Client, Deadline};
 use crate::ctl::entry::Invocation;
 use crate::ctl::failure::{self, CallError, Failure};
@@ -134,11 +135,14 @@ fn range(values: &Values, key: &str, range_end: Option<&String>) -> Result<(Vec<
         let message = "too many arguments, only accept one argument when `--prefix` or `--from-key` is set";
         return Err(Failure::arguments(message));
     }
-    let bytes = key.as_bytes().to_vec();
+    let bytes = word::bytes(key);
     Ok(match range_end {
-        Some(range_end) => (bytes, range_end.as_bytes().to_vec()),
+        Some(range_end) => (bytes, word::bytes(range_end)),
         None if key.is_empty() && (prefix || from_key) => (ZERO.to_vec(), ZERO.to_vec()),
-        None if prefix => (bytes, prefix_end(key.as_bytes())),
+        None if prefix => {
+            let range_end = prefix_end(&bytes);
+            (bytes, range_end)
+        }
         None if from_key => (bytes, ZERO.to_vec()),
         None => (bytes, Vec::new()),
     })
@@ -174,7 +178,7 @@ pub(crate) fn put_request(values: &Values, source: ValueSource) -> Result<pb::Pu
         return Err(Failure::arguments("put command needs only 1 argument when 'ignore-value' is set"));
     }
     let value = match values.words.get(1) {
-        Some(value) => value.as_bytes().to_vec(),
+        Some(value) => word::bytes(value),
         None if ignore_value => Vec::new(),
         None if source == ValueSource::StandardInput => {
             standard_input().ok_or_else(|| Failure::arguments(needs_value))?
@@ -184,7 +188,7 @@ pub(crate) fn put_request(values: &Values, source: ValueSource) -> Result<pb::Pu
     let lease = parse_int(values.text("lease"), 16)
         .map_err(|reason| Failure::arguments(format!("bad lease ID ({reason}), expecting ID in Hex")))?;
     Ok(pb::PutRequest {
-        key: key.as_bytes().to_vec().into(),
+        key: word::bytes(key).into(),
         value: value.into(),
         lease,
         prev_kv: values.is_set("prev-kv"),
@@ -210,7 +214,7 @@ pub(crate) async fn delete(mut run: Invocation) -> Result<(), Failure> {
     let (mut client, printer) = run.client().await?;
     if let [key, range_end] = run.words() {
         if !run.values.is_set("range") {
-            let (key, range_end) = (quote(key.as_bytes()), quote(range_end.as_bytes()));
+            let (key, range_end) = (quote(&word::bytes(key)), quote(&word::bytes(range_end)));
             let seconds = SECOND_THOUGHTS.as_secs();
             eprintln!(
                 "Warning: Keys between {key} and {range_end} will be deleted. Please interrupt the command within next \

@@ -6,6 +6,7 @@
 use std::io::BufRead;
 
 use crate::command_line::go_text::unquote_prefix;
+use crate::command_line::word;
 
 /// Why a line could not be read or split.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub(crate) fn read_line(input: &mut impl BufRead) -> Result<String, LineFault> {
     if line.last() != Some(&b'\n') {
         return Err(LineFault::End);
     }
-    Ok(String::from_utf8_lossy(&line).trim().to_owned())
+    Ok(word::from_bytes(&line).trim().to_owned())
 }
 
 /// Splits a line into words. `"…"` is one word, with escapes; `'…'` is one word, as it stands; every other word ends at
@@ -59,13 +60,13 @@ pub(crate) fn split(line: &str) -> Result<Vec<String>, LineFault> {
             rest = rest[1..].trim_start();
             continue;
         };
-        let (word, after) = rest.split_at(length);
+        let (text, after) = rest.split_at(length);
         words.push(match first {
             '"' => {
-                unquote_prefix(word).and_then(|(bytes, _)| String::from_utf8(bytes).ok()).ok_or(LineFault::Quoting)?
+                unquote_prefix(text).and_then(|(bytes, _)| String::from_utf8(bytes).ok()).ok_or(LineFault::Quoting)?
             }
-            '\'' => word[1..length - 1].to_owned(),
-            _ => word.to_owned(),
+            '\'' => text[1..length - 1].to_owned(),
+            _ => text.to_owned(),
         });
         rest = after.trim_start();
     }

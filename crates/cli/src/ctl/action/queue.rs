@@ -11,6 +11,7 @@ use quorate_proto::etcdserverpb::request_op::Request;
 use quorate_proto::etcdserverpb::response_op::Response;
 use quorate_proto::mvccpb::event::EventType;
 
+use crate::command_line::word;
 use crate::ctl::client::{Client, Watch};
 use crate::ctl::failure::{self, CallError, Failure};
 use crate::ctl::print::prefix_end;
@@ -31,14 +32,14 @@ impl Place {
     /// What the server said.
     pub(crate) async fn take(client: &mut Client, name: &str, lease: i64, value: &str) -> Result<Self, CallError> {
         let key = format!("{name}/{lease:x}");
-        let range = pb::RangeRequest { key: key.clone().into(), ..Default::default() };
-        let put =
-            pb::PutRequest { key: key.clone().into(), value: value.to_owned().into(), lease, ..Default::default() };
+        let bytes = bytes::Bytes::from(word::bytes(&key));
+        let range = pb::RangeRequest { key: bytes.clone(), ..Default::default() };
+        let put = pb::PutRequest { key: bytes.clone(), value: word::bytes(value).into(), lease, ..Default::default() };
         let request = pb::TxnRequest {
             compare: vec![pb::Compare {
                 result: CompareResult::Equal.into(),
                 target: CompareTarget::Create.into(),
-                key: key.clone().into(),
+                key: bytes.clone(),
                 target_union: Some(TargetUnion::CreateRevision(0)),
                 ..Default::default()
             }],
@@ -95,7 +96,7 @@ impl Place {
     /// # Errors
     /// What the server said.
     pub(crate) async fn read(&self, client: &mut Client) -> Result<pb::RangeResponse, CallError> {
-        client.call(pb::RangeRequest { key: self.key.clone().into(), ..Default::default() }, None).await
+        client.call(pb::RangeRequest { key: word::bytes(&self.key).into(), ..Default::default() }, None).await
     }
 
     /// Leaves the queue.
@@ -104,13 +105,13 @@ impl Place {
     /// What the server said.
     pub(crate) async fn leave(&self, client: &mut Client) -> Result<(), CallError> {
         let deadline = client.command_deadline();
-        let request = pb::DeleteRangeRequest { key: self.key.clone().into(), ..Default::default() };
+        let request = pb::DeleteRangeRequest { key: word::bytes(&self.key).into(), ..Default::default() };
         client.call(request, deadline).await.map(drop)
     }
 }
 
 /// The range of all keys of a queue.
 pub(crate) fn queue_range(name: &str) -> pb::RangeRequest {
-    let prefix = format!("{name}/");
-    pb::RangeRequest { range_end: prefix_end(prefix.as_bytes()).into(), key: prefix.into(), ..Default::default() }
+    let prefix = word::bytes(&format!("{name}/"));
+    pb::RangeRequest { range_end: prefix_end(&prefix).into(), key: prefix.into(), ..Default::default() }
 }

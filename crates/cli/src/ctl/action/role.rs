@@ -7,6 +7,7 @@ use quorate_proto::authpb::{Permission, permission::Type};
 use quorate_proto::etcdserverpb as pb;
 
 use crate::command_line::flag::Values;
+use crate::command_line::word;
 use crate::ctl::entry::Invocation;
 use crate::ctl::failure::Failure;
 use crate::ctl::print::{Reply, prefix_end};
@@ -77,7 +78,7 @@ pub(crate) async fn revoke(mut run: Invocation) -> Result<(), Failure> {
         let message = "role revoke-permission command requires role name and key [endkey] as its argument";
         return Err(Failure::arguments(message));
     };
-    let typed_key = key.clone();
+    let typed_key = word::bytes(key);
     let (key, range_end) = range(&run.values, key, range_end.first())?;
     let role = role.clone();
     let (mut client, printer) = run.client().await?;
@@ -88,7 +89,7 @@ pub(crate) async fn revoke(mut run: Invocation) -> Result<(), Failure> {
         range_end: range_end.clone().into(),
     };
     let reply = client.call(request, deadline).await?;
-    printer.print(Reply::RoleRevoke { role: &role, key: typed_key.as_bytes(), range_end: &range_end, reply: &reply })
+    printer.print(Reply::RoleRevoke { role: &role, key: &typed_key, range_end: &range_end, reply: &reply })
 }
 
 fn role_word(run: &Invocation, name: &str) -> Result<String, Failure> {
@@ -109,12 +110,12 @@ fn range(values: &Values, key: &str, range_end: Option<&String>) -> Result<(Vec<
         return Err(Failure::arguments(format!("unexpected endkey argument with {flag} flag")));
     }
     let range_end = match range_end {
-        Some(range_end) => range_end.as_bytes().to_vec(),
+        Some(range_end) => word::bytes(range_end),
         None if from_key || (prefix && key.is_empty()) => b"\0".to_vec(),
-        None if prefix => prefix_end(key.as_bytes()),
+        None if prefix => prefix_end(&word::bytes(key)),
         None => Vec::new(),
     };
-    let key = if key.is_empty() { b"\0".to_vec() } else { key.as_bytes().to_vec() };
+    let key = if key.is_empty() { b"\0".to_vec() } else { word::bytes(key) };
     Ok((key, range_end))
 }
 

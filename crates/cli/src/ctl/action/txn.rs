@@ -10,7 +10,7 @@ use quorate_proto::etcdserverpb::{self as pb, Compare, RequestOp};
 
 use super::kv::{self, ValueSource};
 use super::{comparison, line};
-use crate::command_line::flag::{Fault, Flag, Values};
+use crate::command_line::flag::{Flag, Values};
 use crate::command_line::tree::Command;
 use crate::command_line::usage;
 use crate::ctl::entry::Invocation;
@@ -69,12 +69,9 @@ fn parse_operation(line: &str) -> Result<RequestOp, Failure> {
         return Err(invalid(line));
     };
     let flags: Vec<&'static Flag> = command.flags.iter().collect();
-    let values = Values::read(&flags, arguments).map_err(|fault| {
-        let usage = match fault {
-            Fault::Help => usage::help(&[&tree::ROOT, command], ""),
-            Fault::Message(_) => format!("{}\n", usage::usage(&[&tree::ROOT, command], "")),
-        };
-        eprint!("{usage}");
+    let values = Values::read(&flags, arguments).map_err(|_| {
+        let usage = usage::usage(&[&tree::ROOT, command], "");
+        eprintln!("{usage}");
         invalid(line)
     })?;
     let request = match name.as_str() {

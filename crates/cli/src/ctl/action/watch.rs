@@ -11,6 +11,7 @@ use tokio::sync::{broadcast, mpsc};
 use super::{child, line};
 use crate::command_line::flag::{Fault, Flag, Values};
 use crate::command_line::go_text::quote;
+use crate::command_line::word;
 use crate::ctl::client::{Client, Watch, WatchReply};
 use crate::ctl::entry::Invocation;
 use crate::ctl::failure::{self, Failure};
@@ -65,8 +66,8 @@ impl Wish {
         let (key, range_end) = match (values.is_set("prefix"), range_end) {
             (true, Some(_)) => return Err(Failure::arguments("`range_end` and `--prefix` are mutually exclusive")),
             (true, None) if key.is_empty() => (b"\0".to_vec(), b"\0".to_vec()),
-            (true, None) => (key.as_bytes().to_vec(), prefix_end(key.as_bytes())),
-            (false, range_end) => (key.into_bytes(), range_end.unwrap_or_default().into_bytes()),
+            (true, None) => (word::bytes(&key), prefix_end(&word::bytes(&key))),
+            (false, range_end) => (word::bytes(&key), word::bytes(&range_end.unwrap_or_default())),
         };
         let create = pb::WatchCreateRequest {
             key: key.into(),
@@ -137,7 +138,7 @@ async fn run_for_event(
         ("ETCD_WATCH_VALUE", quote(&kv.value)),
     ];
     child::run(command, &variables).await.map_err(|fault| {
-        let words: Vec<String> = command.iter().map(|word| quote(word.as_bytes())).collect();
+        let words: Vec<String> = command.iter().map(|each| quote(&word::bytes(each))).collect();
         eprintln!("command [{}] error ({})", words.join(" "), fault.message);
         Failure::new(failure::SERVER, "")
     })
