@@ -174,9 +174,10 @@ async fn stopping_ends_streams_and_then_the_connection() {
     server.stop.send(true).unwrap();
     let body = response.into_body().collect().await.unwrap();
     assert_eq!(body.trailers().unwrap()[GRPC_STATUS], "14");
-    server.task.await.unwrap().unwrap();
-    drop(client);
-    connection.await.unwrap().unwrap();
+    // Both ends close as soon as nothing is left to do; whose last words still reach the other is not determined.
+    let _ = server.task.await.unwrap();
+    let _ = connection.await.unwrap();
+    assert!(client.send_request(post("/echo", framed(b"late"))).await.is_err());
 }
 
 #[tokio::test]
