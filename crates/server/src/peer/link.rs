@@ -1,7 +1,8 @@
 //! The connection to one peer: a bounded queue, and a task that keeps a connection open and empties the queue into it.
 //!
 //! The invariant: the queue never grows beyond its bounds. When it is full, the oldest raft messages go: raft repeats
-//! what matters.
+//! what matters. Forwarded commands that never left come back to the node as rejected, so that it may send them elsewhere
+//! at once; what a broken connection may have delivered never does.
 
 use super::dial::{DialError, Route, connect, dial};
 use super::{STREAM_PATH, frame};
@@ -10,7 +11,7 @@ use crate::mailbox::Mailbox;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use quorate_node::api::Input;
-use quorate_proto::quoratepb::{PeerMessage, peer_message};
+use quorate_proto::quoratepb::{ForwardRejected, PeerMessage, peer_message};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,14 +25,39 @@ const QUEUE_FRAMES_MAX: usize = 8_192;
 const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Frames up to this length are joined into one write.
 const JOINED_BYTES_MAX: usize = 256 << 10;
-/// Pause between attempts, at first.
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// Pause between attempts, at first: a process that dies closes its connections a moment before its listener.
+const BACKOFF_MIN: Duration = Duration::from_millis(1);
 /// Pause between attempts, at the most.
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
 struct Queued {
     framed: Bytes,
-    is_raft: bool,
+    kind: QueuedKind,
+}
+
+enum QueuedKind {
+    /// Repeated by raft.
+    Raft,
+    /// Commands; this is what the node is told if they never leave.
+    Forward(ForwardRejected),
+    /// An answer; worth keeping, but no loss.
+    Answer,
+}
+
+impl Queued {
+    fn new(message: &PeerMessage) -> Self {
+        let kind = match &message.kind {
+            Some(peer_message::Kind::Raft(_)) => QueuedKind::Raft,
+            Some(peer_message::Kind::Forward(forward)) => QueuedKind::Forward(ForwardRejected {
+                sequence: forward.sequence,
+                leader: 0,
+                ids: forward.commands.iter().map(|command| command.id).collect(),
+                incarnation: forward.incarnation,
+            }),
+            _ => QueuedKind::Answer,
+        };
+        Self { framed: frame::frame_message(message), kind }
+    }
 }
 
 #[derive(Default)]
@@ -41,19 +67,19 @@ struct Queue {
 }
 
 impl Queue {
-    fn push(&mut self, queued: Queued, frames_max: usize, bytes_max: usize) {
+    /// Gives the message back when there is no room for it.
+    fn push(&mut self, queued: Queued, frames_max: usize, bytes_max: usize) -> Result<(), Queued> {
         while self.frames.len() >= frames_max
             || (!self.frames.is_empty() && self.bytes + queued.framed.len() > bytes_max)
         {
-            let Some(oldest) = self.frames.iter().position(|queued| queued.is_raft) else {
-                // Nothing but forwarded commands waits: this one is lost, and its sender hears nothing.
-                return;
-            };
+            let is_raft = |queued: &Queued| matches!(queued.kind, QueuedKind::Raft);
+            let Some(oldest) = self.frames.iter().position(is_raft) else { return Err(queued) };
             let dropped = self.frames.remove(oldest).expect("a position in the queue");
             self.bytes -= dropped.framed.len();
         }
         self.bytes += queued.framed.len();
         self.frames.push_back(queued);
+        Ok(())
     }
 
     fn take(&mut self) -> VecDeque<Queued> {
@@ -73,29 +99,40 @@ struct State {
 /// One peer, as the rest of the transport sees it.
 pub(crate) struct Link {
     peer: u64,
+    mailbox: Arc<Mailbox>,
     state: Mutex<State>,
     queued: Notify,
     probe: Notify,
 }
 
 impl Link {
-    pub(crate) fn new(peer: u64, addresses: Vec<Address>) -> Self {
+    pub(crate) fn new(peer: u64, addresses: Vec<Address>, mailbox: Arc<Mailbox>) -> Self {
         let state = State { addresses, ..State::default() };
-        Self { peer, state: Mutex::new(state), queued: Notify::new(), probe: Notify::new() }
+        Self { peer, mailbox, state: Mutex::new(state), queued: Notify::new(), probe: Notify::new() }
     }
 
     /// Puts a message into the queue.
     pub(crate) fn send(&self, message: &PeerMessage) {
-        let is_raft = matches!(message.kind, Some(peer_message::Kind::Raft(_)));
-        let queued = Queued { framed: frame::frame_message(message), is_raft };
-        let was_empty = {
+        let queued = Queued::new(message);
+        let (was_empty, result) = {
             let mut state = self.state.lock();
             let was_empty = state.queue.frames.is_empty();
-            state.queue.push(queued, QUEUE_FRAMES_MAX, QUEUE_BYTES_MAX);
-            was_empty
+            (was_empty, state.queue.push(queued, QUEUE_FRAMES_MAX, QUEUE_BYTES_MAX))
         };
-        if was_empty {
-            self.queued.notify_one();
+        match result {
+            Ok(()) if was_empty => self.queued.notify_one(),
+            Ok(()) => {}
+            Err(refused) => self.give_back([refused]),
+        }
+    }
+
+    /// Tells the node of forwarded commands that never left.
+    fn give_back(&self, unsent: impl IntoIterator<Item = Queued>) {
+        for queued in unsent {
+            if let QueuedKind::Forward(rejected) = queued.kind {
+                let message = PeerMessage { kind: Some(peer_message::Kind::ForwardRejected(rejected)) };
+                self.mailbox.post(Input::Peer { from: self.peer, message });
+            }
         }
     }
 
@@ -122,15 +159,15 @@ impl Link {
     }
 
     /// Tells the node, once per disappearance, that nobody listens at the peer's address any more.
-    fn tell_gone(&self, mailbox: &Mailbox) {
+    fn tell_gone(&self) {
         if std::mem::take(&mut self.state.lock().was_connected) {
             tracing::info!("remote-peer-id" = format!("{:x}", self.peer), "lost a peer: its connections are refused");
-            mailbox.post(Input::PeerLost { peer: self.peer, refused: true });
+            self.mailbox.post(Input::PeerLost { peer: self.peer, refused: true });
         }
     }
 
     /// Keeps a connection open. Runs until it is aborted.
-    pub(crate) async fn run(self: Arc<Self>, route: Route, mailbox: Arc<Mailbox>) {
+    pub(crate) async fn run(self: Arc<Self>, route: Route) {
         let mut backoff = BACKOFF_MIN;
         let mut last_rejection = String::new();
         loop {
@@ -143,11 +180,11 @@ impl Link {
                         "remote-peer-id" = format!("{:x}", self.peer),
                         "established a connection with a peer"
                     );
-                    self.pump(stream, &mailbox).await;
-                    mailbox.post(Input::PeerLost { peer: self.peer, refused: false });
+                    self.pump(stream).await;
+                    self.mailbox.post(Input::PeerLost { peer: self.peer, refused: false });
                     continue;
                 }
-                Err(DialError::Refused) => self.tell_gone(&mailbox),
+                Err(DialError::Refused) => self.tell_gone(),
                 Err(error @ DialError::Rejected { .. }) => {
                     let text = error.to_string();
                     if text != last_rejection {
@@ -167,13 +204,9 @@ impl Link {
                     );
                 }
             }
-            // Without a connection old messages only get older; what was forwarded keeps its chance.
-            {
-                let mut state = self.state.lock();
-                let kept = state.queue.take().into_iter().filter(|queued| !queued.is_raft).collect::<VecDeque<_>>();
-                state.queue.bytes = kept.iter().map(|queued| queued.framed.len()).sum();
-                state.queue.frames = kept;
-            }
+            // Without a connection messages only get older: raft repeats its own, and commands may find another way.
+            let unsent = self.state.lock().queue.take();
+            self.give_back(unsent);
             tokio::select! {
                 () = tokio::time::sleep(backoff) => {}
                 () = self.probe.notified() => {}
@@ -183,18 +216,19 @@ impl Link {
     }
 
     /// Empties the queue into the connection until it breaks.
-    async fn pump(&self, mut stream: TcpStream, mailbox: &Mailbox) {
+    async fn pump(&self, mut stream: TcpStream) {
         let (mut from, mut to) = stream.split();
         let mut nothing = [0; 1];
         loop {
             tokio::select! {
                 () = self.queued.notified() => {
                     loop {
-                        let frames = self.state.lock().queue.take();
+                        let mut frames = self.state.lock().queue.take();
                         if frames.is_empty() {
                             break;
                         }
-                        if let Err(error) = write_joined(&mut to, frames).await {
+                        if let Err(error) = write_joined(&mut to, &mut frames).await {
+                            self.give_back(frames);
                             self.log_lost(&error);
                             return;
                         }
@@ -207,7 +241,7 @@ impl Link {
                 }
                 () = self.probe.notified() => {
                     if let Err(DialError::Refused) = connect(&self.addresses()).await {
-                        self.tell_gone(mailbox);
+                        self.tell_gone();
                     }
                 }
             }
@@ -223,8 +257,9 @@ impl Link {
     }
 }
 
-/// Writes frames with as few writes as copying up to [`JOINED_BYTES_MAX`] allows.
-async fn write_joined(to: &mut (impl AsyncWriteExt + Unpin), mut frames: VecDeque<Queued>) -> std::io::Result<()> {
+/// Writes frames with as few writes as copying up to [`JOINED_BYTES_MAX`] allows. After an error `frames` are those of
+/// which not a byte was written.
+async fn write_joined(to: &mut (impl AsyncWriteExt + Unpin), frames: &mut VecDeque<Queued>) -> std::io::Result<()> {
     while let Some(Queued { framed, .. }) = frames.pop_front() {
         let next = frames.front().map_or(usize::MAX, |queued| queued.framed.len());
         if framed.len().saturating_add(next) > JOINED_BYTES_MAX {
@@ -248,41 +283,41 @@ mod tests {
     use super::*;
 
     fn queued(bytes: usize, is_raft: bool) -> Queued {
-        Queued { framed: Bytes::from(vec![0; bytes]), is_raft }
+        let kind = if is_raft { QueuedKind::Raft } else { QueuedKind::Forward(ForwardRejected::default()) };
+        Queued { framed: Bytes::from(vec![0; bytes]), kind }
     }
 
     #[test]
     fn a_full_queue_drops_its_oldest_raft_messages_only() {
         let mut queue = Queue::default();
-        queue.push(queued(1, false), 3, 100);
-        queue.push(queued(2, true), 3, 100);
-        queue.push(queued(3, true), 3, 100);
-        queue.push(queued(4, true), 3, 100);
+        for (bytes, is_raft) in [(1, false), (2, true), (3, true), (4, true)] {
+            assert!(queue.push(queued(bytes, is_raft), 3, 100).is_ok());
+        }
         let lengths = |queue: &Queue| queue.frames.iter().map(|queued| queued.framed.len()).collect::<Vec<_>>();
         assert_eq!(lengths(&queue), [1, 3, 4]);
-        queue.push(queued(96, true), 3, 100);
+        assert!(queue.push(queued(96, true), 3, 100).is_ok());
         assert_eq!((lengths(&queue), queue.bytes), (vec![1, 96], 97));
-        queue.push(queued(99, false), 3, 100);
+        assert!(queue.push(queued(99, false), 3, 100).is_ok());
         assert_eq!((lengths(&queue), queue.bytes), (vec![1, 99], 100));
-        queue.push(queued(1, true), 3, 100);
+        assert!(queue.push(queued(1, true), 3, 100).is_err());
         assert_eq!((lengths(&queue), queue.bytes), (vec![1, 99], 100), "no room without dropping what was forwarded");
         assert_eq!(queue.take().len(), 2);
-        queue.push(queued(1_000, true), 3, 100);
+        assert!(queue.push(queued(1_000, true), 3, 100).is_ok());
         assert_eq!(queue.bytes, 1_000, "one message always fits");
     }
 
     #[test]
     fn joined_writes_keep_every_byte_in_order() {
         let lengths = [10, JOINED_BYTES_MAX, 20, 30, JOINED_BYTES_MAX - 10, 5, 1];
-        let frames: VecDeque<Queued> = lengths
+        let mut frames: VecDeque<Queued> = lengths
             .iter()
             .zip(1..)
-            .map(|(&length, byte)| Queued { framed: Bytes::from(vec![byte; length]), is_raft: true })
+            .map(|(&length, byte)| Queued { framed: Bytes::from(vec![byte; length]), kind: QueuedKind::Raft })
             .collect();
         let expected: Vec<u8> = frames.iter().flat_map(|queued| queued.framed.to_vec()).collect();
         let mut written = Vec::new();
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
-        runtime.block_on(write_joined(&mut written, frames)).expect("write");
+        runtime.block_on(write_joined(&mut written, &mut frames)).expect("write");
         assert_eq!(written, expected);
     }
 }

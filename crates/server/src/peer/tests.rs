@@ -8,7 +8,7 @@ use crate::mailbox::{Mailbox, Turn};
 use crate::threads::snapshots::SnapshotRoom;
 use quorate_node::api::Input;
 use quorate_proto::etcdserverpb::Member;
-use quorate_proto::quoratepb::{ConfState, PeerMessage, RaftMessage, peer_message};
+use quorate_proto::quoratepb::{Command, ConfState, Forward, ForwardRejected, PeerMessage, RaftMessage, peer_message};
 use quorate_store::memory_disk::MemoryDisk;
 use quorate_store::revlog::RevLogConfig;
 use quorate_store::store::{Bootstrap, Store, StoreConfig};
@@ -140,6 +140,30 @@ fn a_peer_that_is_gone_is_told_once_and_found_again() {
         let deadline = Instant::now() + DEADLINE;
         let found = tokio::time::timeout_at(deadline.into(), listener.accept()).await;
         assert!(found.is_ok_and(|accepted| accepted.is_ok()), "no new attempt came");
+    });
+}
+
+#[test]
+fn commands_that_never_left_come_back() {
+    run(async {
+        let (one, two) = pair().await;
+        wait_until_connected(&one, &two).await;
+        two.transport.stop();
+        two.serving.abort();
+        let _ = two.serving.await;
+        let gone = |input| matches!(input, Input::PeerLost { peer: 2, refused: true }).then_some(());
+        assert_eq!(collect(&one.mailbox, 1, gone).await.len(), 1);
+        let commands = [7, 8].map(|id| Command { id, operation: None }).to_vec();
+        let forward = Forward { incarnation: 3, sequence: 4, commands, term: 5 };
+        one.transport.send(2, &PeerMessage { kind: Some(peer_message::Kind::Forward(forward)) });
+        let rejected = |input| match input {
+            Input::Peer { from: 2, message: PeerMessage { kind: Some(peer_message::Kind::ForwardRejected(back)) } } => {
+                Some(back)
+            }
+            _ => None,
+        };
+        let expected = ForwardRejected { sequence: 4, leader: 0, ids: vec![7, 8], incarnation: 3 };
+        assert_eq!(collect(&one.mailbox, 1, rejected).await, [expected]);
     });
 }
 

@@ -80,9 +80,9 @@ impl Transport {
                 peer.link.set_addresses(addresses);
                 continue;
             }
-            let link = Arc::new(Link::new(id, addresses));
+            let link = Arc::new(Link::new(id, addresses, config.mailbox.clone()));
             let route = self.route(id);
-            let sending = config.runtime.spawn(link.clone().run(route, config.mailbox.clone())).abort_handle();
+            let sending = config.runtime.spawn(link.clone().run(route)).abort_handle();
             peers.insert(id, Peer { link, sending, receiving: None });
         }
     }
