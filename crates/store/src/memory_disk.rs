@@ -336,7 +336,10 @@ fn end(permit: Permit) -> io::Result<()> {
 
 /// Names directly below a folder.
 fn children<'a>(paths: impl Iterator<Item = &'a String>, folder: &str) -> Vec<String> {
-    paths.filter(|path| folder_of(path) == folder).map(|path| path[path.rfind('/').map_or(0, |at| at + 1)..].to_string()).collect()
+    paths
+        .filter(|path| folder_of(path) == folder)
+        .map(|path| path[path.rfind('/').map_or(0, |at| at + 1)..].to_string())
+        .collect()
 }
 
 impl Disk for MemoryDisk {

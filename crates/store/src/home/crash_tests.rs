@@ -140,9 +140,11 @@ impl MiniStore {
         let index = RefCell::new(&mut self.index);
         self.log.rewrite_step(
             bytes_max,
-            &mut |key, revision, location| index.borrow().get(key).iter().any(|version| {
-                (version.main, i64::from(version.sub), version.location) == (revision.main, revision.sub, location)
-            }),
+            &mut |key, revision, location| {
+                index.borrow().get(key).iter().any(|version| {
+                    (version.main, i64::from(version.sub), version.location) == (revision.main, revision.sub, location)
+                })
+            },
             &mut |key, revision, from, to| {
                 assert!(index.borrow_mut().relocate(key, revision.main, revision.sub as u32, from, to));
             },

@@ -45,7 +45,11 @@ fn decode(kind: Kind, path: &str, mut bytes: Vec<u8>) -> Result<Vec<u8>, DiskErr
     let body = bytes.split_off(HEADER_BYTES);
     let number = |offset: usize| u32::from_le_bytes(bytes[offset..offset + 4].try_into().expect("four bytes"));
     if bytes[..4] != kind.magic {
-        return Err(DiskError::corrupt(path, 0, format!("a magic number {:02x?}, expected {:02x?}", &bytes[..4], kind.magic)));
+        return Err(DiskError::corrupt(
+            path,
+            0,
+            format!("a magic number {:02x?}, expected {:02x?}", &bytes[..4], kind.magic),
+        ));
     }
     let length = u64::from(number(8)) | u64::from(number(12)) << 32;
     if length != body.len() as u64 {

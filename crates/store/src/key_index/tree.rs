@@ -22,6 +22,9 @@ const NODE_KEY_BYTES_MAX: usize = 16 << 10;
 /// Long keys do not split a node with fewer children than this.
 const CHILDREN_MIN_TO_SPLIT: usize = 4;
 
+/// What a walk shows each key and its versions to; it says whether to go on.
+type Visit<'a> = dyn FnMut(&[u8], &[Version]) -> ControlFlow<()> + 'a;
+
 /// An ordered index with subtree counts.
 #[derive(Default)]
 pub struct KeyIndex {
@@ -89,7 +92,7 @@ impl KeyIndex {
 
     /// Visits keys of the range in order, with their versions, until told to stop. To go on later, begin a range right
     /// behind the last key: the key followed by a zero byte.
-    pub fn walk(&self, range: &KeyRange, visit: &mut dyn FnMut(&[u8], &[Version]) -> ControlFlow<()>) {
+    pub fn walk(&self, range: &KeyRange, visit: &mut Visit<'_>) {
         match &range.end {
             _ if range.is_empty() => {}
             RangeEnd::Single => {
@@ -275,12 +278,7 @@ impl Node {
         }
     }
 
-    fn walk(
-        &self,
-        start: &[u8],
-        end: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[Version]) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
+    fn walk(&self, start: &[u8], end: Option<&[u8]>, visit: &mut Visit<'_>) -> ControlFlow<()> {
         match self {
             Self::Leaf(leaf) => {
                 let from = leaf.keys.below(start);

@@ -86,8 +86,7 @@ impl Loader<'_> {
             let record = record?;
             span.push(record.parts.revision.main, record.offset);
             let fields = push_record(&segment, &mut footer, &record)?;
-            let location =
-                Location { segment: segment.id(), offset: record.offset, length: record.bytes.len() as u32 };
+            let location = Location { segment: segment.id(), offset: record.offset, length: record.bytes.len() as u32 };
             self.tell(&segment, record.parts.revision, location, &fields, &mut dead)?;
         }
         self.take_deaths(&segment, dead)?;
@@ -131,8 +130,7 @@ impl Loader<'_> {
     ) -> Result<(), DiskError> {
         if revision <= self.last {
             let (found, last) = (revision, self.last);
-            let what =
-                format!("revision {}.{}, expected one above {}.{}", found.main, found.sub, last.main, last.sub);
+            let what = format!("revision {}.{}, expected one above {}.{}", found.main, found.sub, last.main, last.sub);
             return Err(segment.corrupt(location.offset.into(), what));
         }
         self.last = revision;

@@ -23,7 +23,9 @@ const RUN_BYTES_MAX: u32 = 256 << 10;
 /// `segment_bytes`; below that the space is not worth a file.
 const ACTIVE_PART_MIN: u32 = 16;
 
+/// Says whether the record of a key and revision is still reachable at a place.
 type Alive<'a> = dyn FnMut(&[u8], Revision, Location) -> bool + 'a;
+/// Learns that the record of a key and revision has a new place.
 type Moved<'a> = dyn FnMut(&[u8], Revision, Location, Location) + 'a;
 
 /// One move of neighbouring segments.
@@ -114,8 +116,8 @@ impl RevLog {
     pub fn rewrite_step(
         &mut self,
         bytes_max: usize,
-        alive: &mut dyn FnMut(&[u8], Revision, Location) -> bool,
-        moved: &mut dyn FnMut(&[u8], Revision, Location, Location),
+        alive: &mut Alive<'_>,
+        moved: &mut Moved<'_>,
     ) -> Result<bool, DiskError> {
         self.guarded(|log| {
             if log.rewriting.is_none() {
@@ -311,7 +313,8 @@ impl RevLog {
             self.dead.entry(output.segment.id()).or_default();
         }
         self.renew_view();
-        rewriting.stage = Stage::Relocating { output: 0, source: 0, position: 0, cursor: FooterCursor::new(HEADER_BYTES) };
+        rewriting.stage =
+            Stage::Relocating { output: 0, source: 0, position: 0, cursor: FooterCursor::new(HEADER_BYTES) };
         Ok(if rewriting.outputs.is_empty() { Progress::Done } else { Progress::More })
     }
 
@@ -347,7 +350,11 @@ impl RevLog {
             *position += 1;
             let from = Location { segment: sources[*source].id(), offset: from_offset, length: entry.length };
             let to = Location { segment: to_segment, offset: to_offset, length: entry.length };
-            assert_eq!((output.segment.id(), entry.offset), (to_segment, to_offset), "a copy lies where it was planned");
+            assert_eq!(
+                (output.segment.id(), entry.offset),
+                (to_segment, to_offset),
+                "a copy lies where it was planned"
+            );
             if alive(entry.fields.key, entry.revision, from) {
                 moved(entry.fields.key, entry.revision, from, to);
             } else {

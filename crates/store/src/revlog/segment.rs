@@ -234,7 +234,9 @@ impl Segment {
             let written = self.written.load(Ordering::Acquire);
             let known_end = state.end(written);
             if end > known_end {
-                return Err(self.corrupt(known_end, format!("the end of the segment, expected {length} bytes at {offset}")));
+                return Err(
+                    self.corrupt(known_end, format!("the end of the segment, expected {length} bytes at {offset}"))
+                );
             }
             bytes = vec![0; length];
             state.copy(written, offset, &mut bytes);

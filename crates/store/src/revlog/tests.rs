@@ -390,7 +390,14 @@ fn open_damaged(harness: &Harness, references: &[SegmentRef], path: &str, conten
     disk.overwrite(path, contents);
     let mut told = Vec::new();
     let log = RevLog::open(Arc::new(disk.clone()), FOLDER, harness.config, references, &mut |entry| {
-        told.push((entry.key.to_vec(), entry.revision, entry.create_revision, entry.version, entry.lease, entry.location));
+        told.push((
+            entry.key.to_vec(),
+            entry.revision,
+            entry.create_revision,
+            entry.version,
+            entry.lease,
+            entry.location,
+        ));
     })?;
     let expected: Vec<_> = harness
         .written
