@@ -198,7 +198,7 @@ fn open_data(config: &Config) -> anyhow::Result<Data> {
         None => (member_disk.clone(), "wal"),
         Some(folder) => (Arc::new(RealDisk::new(folder, durability(config))), "wal"),
     };
-    let kept_identity = Wal::identity_of(&*wal_disk, wal_folder)?;
+    let kept_identity = Wal::identity_of(&*wal_disk, wal_folder).context("cannot read the log's first segment")?;
     let has_wal = kept_identity.is_some();
     let has_store = member_disk.list("store").context("cannot list the store's folder")?.iter().any(|f| f == "CURRENT");
     let mut bootstrap = Bootstrap::default();
@@ -241,7 +241,10 @@ fn open_data(config: &Config) -> anyhow::Result<Data> {
         quota_bytes: config.quota_bytes,
     };
     let initial_members = bootstrap.members.clone();
-    let store = Store::open(member_disk, "store", store_config, bootstrap)?;
+    let member_folder = config.data_dir.join("member");
+    let wal_root = config.wal_dir.as_deref().unwrap_or(&member_folder);
+    let store = Store::open(member_disk, "store", store_config, bootstrap)
+        .with_context(|| format!("in {}", member_folder.display()))?;
     ensure!(
         has_wal || store.position().applied_index == 0,
         "{} has a store but no log: one of the folders was removed. Restore it, or remove this member from the cluster \
@@ -249,8 +252,9 @@ fn open_data(config: &Config) -> anyhow::Result<Data> {
         config.data_dir.display()
     );
     let wal_config = WalConfig { segment_bytes: WAL_SEGMENT_BYTES, sync: !config.unsafe_no_fsync };
-    let (wal, recovered) = Wal::open(wal_disk, wal_folder, wal_config, identity)?;
-    recovered.check(wal_folder, store.position().applied_index)?;
+    let in_wal_root = || format!("in {}", wal_root.display());
+    let (wal, recovered) = Wal::open(wal_disk, wal_folder, wal_config, identity).with_context(in_wal_root)?;
+    recovered.check(wal_folder, store.position().applied_index).with_context(in_wal_root)?;
     Ok(Data { store, wal, recovered, identity, initial_members })
 }
 
