@@ -23,6 +23,11 @@ const CALL_MS: u64 = 5_000;
 /// How often late callers are looked for, ms.
 const EXPIRY_INTERVAL_MS: u64 = 100;
 
+/// How soon, and how often at the least, a caller looks whether a compaction is done.
+const COMPACTED_LOOK_MIN: std::time::Duration = std::time::Duration::from_millis(1);
+/// See [`COMPACTED_LOOK_MIN`].
+const COMPACTED_LOOK_MAX: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// Why a call has no answer. Each maps to one gRPC status and etcd's text (`api/error.rs`).
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CallError {
@@ -254,6 +259,19 @@ impl Backend {
         let (ticket, answer) = self.inner.waiting.enter_lease(self.deadline_ms())?;
         self.inner.mailbox.post(Input::AskLease { ticket, id });
         answer.await.map_err(|_| CallError::TimedOut)
+    }
+    /// Returns when everything that a compaction made unreachable is forgotten here (`physical`).
+    pub async fn wait_compacted(&self, revision: i64) -> Result<(), CallError> {
+        let deadline_ms = self.deadline_ms();
+        let mut pause = COMPACTED_LOOK_MIN;
+        while self.inner.reader.compacted_revision() < revision {
+            if self.inner.clock.now_ms() >= deadline_ms {
+                return Err(CallError::TimedOut);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(COMPACTED_LOOK_MAX);
+        }
+        Ok(())
     }
     /// Asks the leader (this member) to hand over to `to`.
     pub fn transfer_leader(&self, to: u64) {

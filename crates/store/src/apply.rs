@@ -26,8 +26,8 @@ pub(crate) struct Applier<'a> {
     pub(crate) outcome: &'a mut Outcome,
     /// The entry's term.
     pub(crate) term: u64,
-    /// Whether the state was compacted.
-    pub(crate) compacted: &'a mut bool,
+    /// Compactions: the compact revision before and after each.
+    pub(crate) compacted: &'a mut Vec<(i64, i64)>,
 }
 
 impl Applier<'_> {
@@ -137,9 +137,9 @@ impl Applier<'_> {
         if revision > self.state.revision {
             return Err(Error::FutureRevision.into());
         }
+        self.compacted.push((self.state.compact_revision, revision));
         self.state.compact_revision = revision;
         self.state.digest(&revision.to_be_bytes());
-        *self.compacted = true;
         Ok(ReplyBody::Done)
     }
 

@@ -4,6 +4,7 @@
 
 mod apply;
 mod change;
+mod compaction;
 pub mod disk;
 mod encode;
 pub mod error;
@@ -20,5 +21,5 @@ pub mod revlog;
 mod state;
 pub mod store;
 mod tie_order;
-pub mod txn;
+mod txn;
 pub mod watch;

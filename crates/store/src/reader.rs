@@ -584,6 +584,11 @@ impl StoreReader {
         self.core.state.read().index.count_live(range) > 0
     }
 
+    /// The compaction up to which unreachable versions are forgotten (the `physical` part of a compaction).
+    pub fn compacted_revision(&self) -> i64 {
+        self.core.compacted_revision.load(Acquire)
+    }
+
     /// Whether a write that adds about so many bytes stays below the quota.
     pub fn has_room(&self, bytes: u64) -> bool {
         let quota = self.core.quota_bytes;

@@ -3,6 +3,7 @@
 //! Invariant: `index` and `view` fit together: under the lock, every location in the index can be read from the view.
 
 use crate::error::{DiskError, Error};
+use crate::hash::CompactionHashes;
 use crate::key_index::{KeyIndex, Version};
 use crate::lease::Leases;
 use crate::range::KeyRange;
@@ -47,6 +48,10 @@ pub(crate) struct Core {
     pub(crate) corrupt_reason: parking_lot::Mutex<Option<String>>,
     /// Live bytes from which on growing writes are refused; 0: no bound.
     pub(crate) quota_bytes: u64,
+    /// What compactions hashed.
+    pub(crate) compaction_hashes: parking_lot::Mutex<CompactionHashes>,
+    /// The compaction up to which everything unreachable was forgotten.
+    pub(crate) compacted_revision: AtomicI64,
 }
 
 /// Since start; sizes as of the last write.

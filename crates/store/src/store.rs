@@ -5,14 +5,16 @@
 //! from the log.
 
 use crate::apply::Applier;
+use crate::compaction::Compaction;
 use crate::disk::Disk;
 use crate::error::DiskError;
+use crate::hash::CompactionHashes;
 use crate::home::{Home, Received, SnapshotSink, SnapshotSource};
 use crate::key_index::{KeyIndex, Version};
 use crate::lease::Leases;
 use crate::outcome::Outcome;
 use crate::reader::StoreReader;
-use crate::revlog::{Location, RevLog, RevLogConfig, SegmentSet};
+use crate::revlog::{RevLog, RevLogConfig, SegmentSet};
 use crate::state::{Core, Counters, State};
 use crate::watch::{EventRecord, WatchHub};
 use bytes::Bytes;
@@ -27,8 +29,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
 /// Commands applied under one hold of the lock, so that readers wait some 100 us at the most.
 const COMMANDS_PER_TURN: usize = 64;
-/// Keys that one step of compaction looks at.
-const PRUNE_KEYS_PER_STEP: usize = 2_000;
 /// The revision of an empty store, as in etcd.
 const FIRST_REVISION: i64 = 1;
 
@@ -90,10 +90,7 @@ pub struct Store {
     conf_state: ConfState,
     scratch: Vec<u8>,
     bytes_since_checkpoint: u64,
-    /// Compaction's walk through the index: the key it looked at last. `None`: nothing to do.
-    prune: Option<Option<Vec<u8>>>,
-    /// Whether segments may be worth rewriting.
-    rewrite: bool,
+    compaction: Compaction,
 }
 
 impl Store {
@@ -114,7 +111,7 @@ impl Store {
         });
         let (log, state) = load(&disk, &home, config, &checkpoint)?;
         let revision = state.revision;
-        let compacted = state.compact_revision > 0;
+        let compact_revision = state.compact_revision;
         let core = Arc::new(Core {
             applied_index: AtomicU64::new(state.applied_index),
             revision: AtomicI64::new(revision),
@@ -123,6 +120,8 @@ impl Store {
             corrupt: AtomicBool::new(false),
             corrupt_reason: Mutex::new(None),
             quota_bytes: config.quota_bytes,
+            compaction_hashes: Mutex::new(CompactionHashes::default()),
+            compacted_revision: AtomicI64::new(compact_revision),
         });
         let hub = WatchHub::new(core.clone(), revision);
         let mut store = Self {
@@ -135,8 +134,7 @@ impl Store {
             conf_state: checkpoint.conf_state.unwrap_or_default(),
             scratch: Vec::new(),
             bytes_since_checkpoint: 0,
-            prune: compacted.then_some(None),
-            rewrite: true,
+            compaction: Compaction::resume(compact_revision),
         };
         store.count_sizes();
         if store.core.applied_index.load(Relaxed) == 0 {
@@ -175,7 +173,7 @@ impl Store {
         let batch = CommandBatch::decode(batch)
             .map_err(|error| DiskError::corrupt("log", index, format!("entry {index} is no command batch: {error}")))?;
         let mut outcome = Outcome::default();
-        let mut compacted = false;
+        let mut compacted = Vec::new();
         let watched = self.hub.is_watched();
         let mut events: Vec<EventRecord> = Vec::new();
         let mut turns = batch.commands.chunks(COMMANDS_PER_TURN).peekable();
@@ -200,8 +198,8 @@ impl Store {
             }
             self.core.revision.store(state.revision, Release);
         }
-        if compacted {
-            self.prune = Some(None);
+        for (previous, revision) in compacted {
+            self.compaction.add(previous, revision);
         }
         self.applied(index, term, watched.then_some(&mut events));
         Ok(outcome)
@@ -236,7 +234,7 @@ impl Store {
                 scratch: &mut self.scratch,
                 outcome: &mut outcome,
                 term,
-                compacted: &mut false,
+                compacted: &mut Vec::new(),
             };
             let voters = [&conf_state.voters[..], &conf_state.voters_outgoing].concat();
             let learners = [&conf_state.learners[..], &conf_state.learners_next].concat();
@@ -318,8 +316,9 @@ impl Store {
         self.home.promote(received)?;
         let (log, state) = load(&self.disk, &self.home, self.config, &checkpoint)?;
         let (revision, applied_index) = (state.revision, state.applied_index);
-        self.prune = (state.compact_revision > 0).then_some(None);
-        self.rewrite = true;
+        self.compaction = Compaction::resume(state.compact_revision);
+        self.core.compacted_revision.store(state.compact_revision, Release);
+        *self.core.compaction_hashes.lock() = CompactionHashes::default();
         self.log = log;
         *self.core.state.write() = state;
         self.conf_state = checkpoint.conf_state.unwrap_or_default();
@@ -334,67 +333,7 @@ impl Store {
     /// One bounded step of compaction: forgets unreachable versions, then gives their space back. Answers whether there
     /// is more to do.
     pub fn maintain(&mut self, bytes_max: usize) -> Result<bool, DiskError> {
-        // A rewriting ends before anything more is called dead, so that places told and deaths can't part.
-        if !self.log.is_rewriting()
-            && let Some(after) = self.prune.take()
-        {
-            let mut dead: Vec<Location> = Vec::new();
-            let resume = {
-                let mut state = self.core.state.write();
-                let compact_revision = state.compact_revision;
-                state.index.prune(after.as_deref(), PRUNE_KEYS_PER_STEP, compact_revision, &mut |location| {
-                    dead.push(location);
-                })
-            };
-            for location in dead {
-                self.log.mark_dead(location);
-            }
-            self.rewrite = true;
-            if let Some(key) = resume {
-                self.prune = Some(Some(key));
-            }
-            self.count_sizes();
-            return Ok(true);
-        }
-        if !self.rewrite {
-            return Ok(false);
-        }
-        let mut moved: Vec<(Bytes, Version, Location)> = Vec::new();
-        let core = &self.core;
-        let more = self.log.rewrite_step(
-            bytes_max,
-            &mut |key, revision, location| {
-                let state = core.state.read();
-                let versions = state.index.get(key);
-                find(versions, revision.main, revision.sub).is_some_and(|version| version.location == location)
-            },
-            &mut |key, revision, from, to| {
-                let version = Version {
-                    main: revision.main,
-                    sub: revision.sub as u32,
-                    create_revision: 0,
-                    version: 0,
-                    lease: 0,
-                    location: from,
-                };
-                moved.push((Bytes::copy_from_slice(key), version, to));
-            },
-        )?;
-        let view = self.log.view();
-        let mut orphans = Vec::new();
-        {
-            let mut state = self.core.state.write();
-            for (key, version, to) in &moved {
-                if !state.index.relocate(key, version.main, version.sub, version.location, *to) {
-                    orphans.push(*to);
-                }
-            }
-            state.view = view;
-        }
-        for location in orphans {
-            self.log.mark_dead(location);
-        }
-        self.rewrite = more;
+        let more = self.compaction.step(&self.core, &mut self.log, bytes_max)?;
         self.count_sizes();
         Ok(more)
     }
@@ -403,11 +342,6 @@ impl Store {
     pub fn close(mut self) -> Result<(), DiskError> {
         self.checkpoint().map(|_| ())
     }
-}
-
-fn find(versions: &[Version], main: i64, sub: i64) -> Option<&Version> {
-    let place = versions.binary_search_by(|version| (version.main, i64::from(version.sub)).cmp(&(main, sub))).ok()?;
-    versions.get(place)
 }
 
 /// Reads what a checkpoint names.

@@ -39,16 +39,7 @@ impl From<DiskError> for Failure {
     }
 }
 
-/// Whether a transaction can change nothing (a nested one counts as a change, as in etcd).
-pub fn is_read_only(request: &TxnRequest) -> bool {
-    request
-        .success
-        .iter()
-        .chain(&request.failure)
-        .all(|operation| matches!(operation.request, Some(Request::RequestRange(_))))
-}
-
-/// Evaluates a transaction of ranges only.
+/// Evaluates a transaction that holds ranges only, nested ones included.
 pub(crate) fn read_only(core: &Arc<Core>, state: &State, request: &TxnRequest) -> Result<TxnResponse, Error> {
     let fold = |failure| match failure {
         Failure::Outcome(error) => error,
@@ -56,16 +47,31 @@ pub(crate) fn read_only(core: &Arc<Core>, state: &State, request: &TxnRequest) -
     };
     let path = choose(state, request).map_err(fold)?;
     check(state, request, &mut path.iter().copied()).map_err(fold)?;
-    let succeeded = path[0];
+    let mut response = read(core, state, request, &mut path.iter().copied())?;
+    response.header = Some(ResponseHeader { revision: state.revision, ..ResponseHeader::default() });
+    Ok(response)
+}
+
+/// Answers the ranges on the path.
+fn read(
+    core: &Arc<Core>,
+    state: &State,
+    request: &TxnRequest,
+    path: &mut dyn Iterator<Item = bool>,
+) -> Result<TxnResponse, Error> {
+    let succeeded = path.next().unwrap_or(false);
     let mut responses = Vec::new();
     for operation in branch(request, succeeded) {
-        if let Some(Request::RequestRange(range)) = &operation.request {
-            let response = range_in(core, state, range, state.revision)?.into_response()?;
-            responses.push(ResponseOp { response: Some(Response::ResponseRange(response)) });
-        }
+        let response = match &operation.request {
+            Some(Request::RequestRange(range)) => {
+                Some(Response::ResponseRange(range_in(core, state, range, state.revision)?.into_response()?))
+            }
+            Some(Request::RequestTxn(nested)) => Some(Response::ResponseTxn(read(core, state, nested, path)?)),
+            Some(Request::RequestPut(_) | Request::RequestDeleteRange(_)) | None => None,
+        };
+        responses.push(ResponseOp { response });
     }
-    let header = Some(ResponseHeader { revision: state.revision, ..ResponseHeader::default() });
-    Ok(TxnResponse { header, succeeded, responses })
+    Ok(TxnResponse { header: Some(ResponseHeader::default()), succeeded, responses })
 }
 
 fn branch(request: &TxnRequest, succeeded: bool) -> &[RequestOp] {
