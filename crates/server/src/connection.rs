@@ -5,6 +5,7 @@
 use crate::api::{self, ClientSurface};
 use crate::grpc::body::ReplyBody;
 use bytes::{Buf, Bytes, BytesMut};
+use futures::FutureExt;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -42,22 +43,6 @@ const HEADER_BYTES_MAX: u32 = 64 << 10;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2 * 3600);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Answers requests. One for all connections.
-pub(crate) trait Handler: Clone + Send + 'static {
-    /// Answers a request; `stopping` turns true when the server stops, and answers without an end must end.
-    fn handle(
-        &self,
-        request: Request<Incoming>,
-        stopping: watch::Receiver<bool>,
-    ) -> impl Future<Output = Response<ReplyBody>> + Send;
-}
-
-impl Handler for Arc<ClientSurface> {
-    async fn handle(&self, request: Request<Incoming>, stopping: watch::Receiver<bool>) -> Response<ReplyBody> {
-        api::answer(self, request, stopping).await
-    }
-}
-
 /// Serves a client until it closes the connection, or until calls in flight are done after `shutdown` turned true.
 pub async fn serve_client(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -67,7 +52,8 @@ pub async fn serve_client(
     shared.metrics.client_connections.add(1);
     let metrics = shared.metrics.clone();
     let closed = scopeguard(move || metrics.client_connections.add(-1));
-    if let Err(error) = serve(stream, shared, shutdown).await {
+    let answer = move |request, stopping| api::answer(&shared, request, stopping);
+    if let Err(error) = serve(stream, answer, shutdown).await {
         tracing::debug!(error = %error, "client connection ended");
     }
     drop(closed);
@@ -84,12 +70,17 @@ fn scopeguard<F: FnMut()>(end: F) -> impl Drop {
     Guard(end)
 }
 
-/// Serves a connection with any handler.
-pub(crate) async fn serve<H: Handler>(
+/// Serves a connection. `answer` is given each request, and what turns true when the server stops: answers without an end
+/// must end then.
+pub(crate) async fn serve<A, F>(
     mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    handler: H,
+    answer: A,
     mut shutdown: watch::Receiver<bool>,
-) -> Result<(), ServeError> {
+) -> Result<(), ServeError>
+where
+    A: Fn(Request<Incoming>, watch::Receiver<bool>) -> F + Send + 'static,
+    F: Future<Output = Response<ReplyBody>> + Send + 'static,
+{
     let begin = tokio::time::timeout(Duration::from_secs(FIRST_BYTES_SECONDS_MAX), first_bytes(&mut stream));
     let (first, version) = tokio::select! {
         begun = begin => match begun {
@@ -101,10 +92,7 @@ pub(crate) async fn serve<H: Handler>(
     };
     let io = TokioIo::new(Rewound { first, stream });
     let stopping = shutdown.clone();
-    let service = service_fn(move |request| {
-        let (handler, stopping) = (handler.clone(), stopping.clone());
-        async move { Ok::<_, Infallible>(handler.handle(request, stopping).await) }
-    });
+    let service = service_fn(move |request| answer(request, stopping.clone()).map(Ok::<_, Infallible>));
     let stop = shutdown.wait_for(|stop| *stop);
     match version {
         Version::Http2 => {

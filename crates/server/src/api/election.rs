@@ -123,11 +123,15 @@ pub(super) async fn leader(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result
 }
 
 /// Tells who leads and every word of theirs, from here on.
-pub(super) fn observe(call: Call, bytes: Bytes) -> Result<Reply, Status> {
+pub(super) fn observe(call: &Call, bytes: Bytes) -> Result<Reply, Status> {
     let request: LeaderRequest = call.surface.decode(Method::Observe, bytes)?;
-    let ending = Ending::new(&call);
-    let observer =
-        Observer { surface: call.surface, prefix: prefix(&request.name), phase: Phase::Find, said: VecDeque::new() };
+    let ending = Ending::new(call);
+    let observer = Observer {
+        surface: call.surface.clone(),
+        prefix: prefix(&request.name),
+        phase: Phase::Find,
+        said: VecDeque::new(),
+    };
     let stream = futures::stream::try_unfold(observer, |mut observer| async move {
         let (revision, kv) = observer.next().await.map_err(untyped)?;
         let response = LeaderResponse { header: Some(observer.surface.header(revision)), kv: Some(kv) };

@@ -72,7 +72,7 @@ pub(super) async fn revoke(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result
 }
 
 /// Renews the lease of each message, one after the other, until the caller has no more.
-pub(super) fn keep_alive<B>(call: Call, reader: MessageReader<B>) -> Result<Reply, Status>
+pub(super) fn keep_alive<B>(call: Call, reader: MessageReader<B>) -> Reply
 where
     B: Body<Data = Bytes> + Unpin + Send + 'static,
 {
@@ -87,7 +87,7 @@ where
         let response = renew(&call.surface, bytes).await?;
         Ok(Some((Chunk { bytes: response, messages: 1 }, (call, reader))))
     });
-    Ok(Reply::Stream(Box::pin(UntilEnding { stream: stream.boxed(), ending })))
+    Reply::Stream(Box::pin(UntilEnding { stream: stream.boxed(), ending }))
 }
 
 async fn renew(surface: &ClientSurface, bytes: Bytes) -> Result<Bytes, Status> {

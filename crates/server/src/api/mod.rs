@@ -47,6 +47,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, Sleep};
 
 /// What a message may be larger than the largest request (etcd's allowance for its frame).
@@ -59,6 +60,9 @@ const CALL_TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 const CLIENT_API_VERSION: &str = "client-api-version";
 
 const GRPC_CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// Turns true when the server stops.
+type Stopping = Receiver<bool>;
 
 /// Shared by all client connections.
 pub struct ClientSurface {
@@ -112,35 +116,69 @@ struct Call {
     surface: Arc<ClientSurface>,
     method: Method,
     require_leader: bool,
-    stopping: tokio::sync::watch::Receiver<bool>,
+    stopping: Stopping,
 }
 
-/// Answers any request.
-pub(crate) async fn answer(
+/// What a request turned out to be.
+enum Begun {
+    /// Its answer is there already.
+    Done(Response<ReplyBody>),
+    /// A unary call, or one that answers a single message with a stream.
+    Call(UnaryCall),
+    /// Plain HTTP.
+    Plain(Pin<Box<dyn Future<Output = Response<ReplyBody>> + Send>>),
+}
+
+/// Answers any request. What needs no waiting is done at once, so that the future, which is moved into a task of its own,
+/// holds the least.
+pub(crate) fn answer(
     surface: &Arc<ClientSurface>,
     request: Request<Incoming>,
-    stopping: tokio::sync::watch::Receiver<bool>,
-) -> Response<ReplyBody> {
+    stopping: Stopping,
+) -> impl Future<Output = Response<ReplyBody>> + Send + use<> {
+    let begun = begin(surface, request, stopping);
+    async move {
+        match begun {
+            Begun::Done(response) => response,
+            Begun::Plain(answer) => answer.await,
+            Begun::Call(mut call) => {
+                let outcome = match call.deadline {
+                    None => call.outcome().await,
+                    Some(deadline) => Box::pin(tokio::time::timeout_at(deadline, call.outcome()))
+                        .await
+                        .unwrap_or(Err(DEADLINE_EXCEEDED)),
+                };
+                response(outcome, call.record, call.deadline)
+            }
+        }
+    }
+}
+
+fn begin(surface: &Arc<ClientSurface>, request: Request<Incoming>, stopping: Stopping) -> Begun {
     let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let path = request.uri().path();
     let speaks_grpc = is_grpc(content_type) && request.version() == http::Version::HTTP_2;
     if speaks_grpc && request.method() == http::Method::POST {
         return match Method::find(path) {
-            Some(method) => grpc(surface, method, request, stopping).await,
-            None => refused(&unknown(path)),
+            Some(method) => grpc(surface, method, request, stopping),
+            None => Begun::Done(refused(&unknown(path))),
         };
     }
     if split_path(path).is_some_and(|(service, _)| service_exists(service)) {
-        return if request.method() == http::Method::POST {
+        return Begun::Done(if request.method() == http::Method::POST {
             plain_http::refusal(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "invalid gRPC request content-type or protocol version\n",
             )
         } else {
             plain_http::refusal(StatusCode::METHOD_NOT_ALLOWED, "invalid gRPC request method\n")
-        };
+        });
     }
-    plain_http::answer(surface, request.method(), path, request.uri().query().unwrap_or("")).await
+    let surface = surface.clone();
+    Begun::Plain(Box::pin(async move {
+        let query = request.uri().query().unwrap_or("");
+        plain_http::answer(&surface, request.method(), request.uri().path(), query).await
+    }))
 }
 
 fn split_path(path: &str) -> Option<(&str, &str)> {
@@ -167,12 +205,7 @@ fn refused(status: &Status) -> Response<ReplyBody> {
     response
 }
 
-async fn grpc(
-    surface: &Arc<ClientSurface>,
-    method: Method,
-    request: Request<Incoming>,
-    stopping: tokio::sync::watch::Receiver<bool>,
-) -> Response<ReplyBody> {
+fn grpc(surface: &Arc<ClientSurface>, method: Method, request: Request<Incoming>, stopping: Stopping) -> Begun {
     let mut record = CallRecord::start(surface.metrics.clone(), method);
     let (parts, body) = request.into_parts();
     let client_version = parts.headers.get(CLIENT_API_VERSION).and_then(|value| value.to_str().ok());
@@ -181,20 +214,25 @@ async fn grpc(
         Ok(head) => head,
         Err(status) => {
             record.end(status.code);
-            return refused(&status);
+            return Begun::Done(refused(&status));
         }
     };
-    drop(parts);
-    let reader = MessageReader::new(body, surface.message_bytes_max(), head.encoding);
     let call = Call { surface: surface.clone(), method, require_leader: head.require_leader, stopping };
     let deadline = head.timeout.map(|timeout| Instant::now() + timeout.min(CALL_TIMEOUT_MAX));
-    let outcome = match deadline {
-        None => call.answer(reader, &record).await,
-        Some(deadline) => match tokio::time::timeout_at(deadline, call.answer(reader, &record)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(DEADLINE_EXCEEDED),
-        },
-    };
+    if let Err(status) = call.check_member() {
+        record.end(status.code);
+        return Begun::Done(refused(&status));
+    }
+    let reader = MessageReader::new(body, surface.message_bytes_max(), head.encoding);
+    match method {
+        Method::Watch => Begun::Done(response(Ok(watch::watch(call, reader)), record, deadline)),
+        Method::LeaseKeepAlive => Begun::Done(response(Ok(lease::keep_alive(call, reader)), record, deadline)),
+        _ => Begun::Call(UnaryCall { call, reader, record, deadline }),
+    }
+}
+
+/// The response to a call that came to its outcome.
+fn response(outcome: Result<Reply, Status>, mut record: CallRecord, deadline: Option<Instant>) -> Response<ReplyBody> {
     let body = match outcome {
         Ok(Reply::Message(bytes)) => {
             record.sent(1, bytes.len());
@@ -245,8 +283,31 @@ impl Stream for Recorded {
     }
 }
 
+/// A call whose caller says one thing.
+struct UnaryCall {
+    call: Call,
+    reader: MessageReader<Incoming>,
+    record: CallRecord,
+    deadline: Option<Instant>,
+}
+
+impl UnaryCall {
+    async fn outcome(&mut self) -> Result<Reply, Status> {
+        let bytes = self.reader.unary().await?;
+        self.record.received(bytes.len());
+        let surface = &self.call.surface;
+        match self.call.method {
+            Method::Range => kv::range(surface, bytes).await,
+            Method::Put => kv::put(surface, bytes).await.map(Reply::Message),
+            // The others are rarer, or wait long: kept out of the way so that a call's future stays small.
+            _ => Box::pin(self.call.answer_others(bytes)).await,
+        }
+    }
+}
+
 impl Call {
-    async fn answer(self, mut reader: MessageReader<Incoming>, record: &CallRecord) -> Result<Reply, Status> {
+    /// Whether this member may answer such a call at all.
+    fn check_member(&self) -> Result<(), Status> {
         let status = self.surface.backend.status();
         if self.require_leader && status.leader == 0 {
             return Err(NO_LEADER);
@@ -254,22 +315,7 @@ impl Call {
         if status.is_learner && !matches!(self.method, Method::Range | Method::Status) {
             return Err(NOT_FOR_LEARNERS);
         }
-        match self.method {
-            Method::Watch => return watch::watch(self, reader),
-            Method::LeaseKeepAlive => return lease::keep_alive(self, reader),
-            _ => {}
-        }
-        let bytes = reader.unary().await?;
-        record.received(bytes.len());
-        let surface = &self.surface;
-        match self.method {
-            Method::Range => kv::range(surface, bytes).await,
-            Method::Put => kv::put(surface, bytes).await.map(Reply::Message),
-            Method::Txn => kv::txn(surface, bytes).await.map(Reply::Message),
-            Method::DeleteRange => kv::delete_range(surface, bytes).await.map(Reply::Message),
-            // The others are rare, or wait long: kept out of the way so that a call's future stays small.
-            _ => Box::pin(self.answer_others(bytes)).await,
-        }
+        Ok(())
     }
 
     /// A method without a service judges its request all the same.
@@ -286,11 +332,13 @@ impl Call {
         }
     }
 
-    async fn answer_others(self, bytes: Bytes) -> Result<Reply, Status> {
+    async fn answer_others(&self, bytes: Bytes) -> Result<Reply, Status> {
         let surface = &self.surface;
         let message = match self.method {
             Method::HealthCheck => health::check(bytes),
-            Method::HealthWatch => return health::watch(&self, bytes),
+            Method::HealthWatch => return health::watch(self, bytes),
+            Method::Txn => kv::txn(surface, bytes).await,
+            Method::DeleteRange => kv::delete_range(surface, bytes).await,
             Method::RangeStream => return kv::range_stream(surface, bytes).await,
             Method::Observe => return election::observe(self, bytes),
             Method::Compact => kv::compact(surface, bytes).await,
@@ -313,12 +361,9 @@ impl Call {
             Method::Proclaim => election::proclaim(surface, bytes).await,
             Method::Leader => election::leader(surface, bytes).await,
             Method::Resign => election::resign(surface, bytes).await,
-            Method::Range
-            | Method::Put
-            | Method::Txn
-            | Method::DeleteRange
-            | Method::Watch
-            | Method::LeaseKeepAlive => unreachable!("answered by the caller"),
+            Method::Range | Method::Put | Method::Watch | Method::LeaseKeepAlive => {
+                unreachable!("answered before this is asked")
+            }
             Method::MemberAdd => self.not_implemented::<MemberAddRequest>(bytes),
             Method::MemberRemove => self.not_implemented::<MemberRemoveRequest>(bytes),
             Method::MemberUpdate => self.not_implemented::<MemberUpdateRequest>(bytes),
@@ -348,6 +393,16 @@ impl Call {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Every call becomes a task, moved into place as a whole: what it holds at its largest is paid by each.
+    #[test]
+    fn a_calls_future_stays_small() {
+        fn bytes<A, B, C, F: Future>(_: impl FnOnce(A, B, C) -> F) -> usize {
+            size_of::<F>()
+        }
+        let whole = bytes(|surface: &'static Arc<ClientSurface>, request, stopping| answer(surface, request, stopping));
+        assert!(whole <= 1_024, "{whole} bytes");
+    }
 
     #[test]
     fn paths_that_nobody_serves_get_grpc_gos_words() {

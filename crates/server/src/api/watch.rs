@@ -61,7 +61,7 @@ struct WatchCall<B> {
     ended: bool,
 }
 
-pub(super) fn watch<B>(call: Call, reader: MessageReader<B>) -> Result<Reply, Status>
+pub(super) fn watch<B>(call: Call, reader: MessageReader<B>) -> Reply
 where
     B: Body<Data = Bytes> + Unpin + Send + 'static,
 {
@@ -74,7 +74,7 @@ where
     });
     let limits = StreamLimits { queue_bytes_max: QUEUE_BYTES_MAX, watchers_max: WATCHERS_MAX };
     let ending = Ending::new(&call);
-    Ok(Reply::Stream(Box::pin(WatchCall {
+    Reply::Stream(Box::pin(WatchCall {
         stream: call.surface.backend.reader().watch_hub().open_stream(limits, wake),
         surface: call.surface,
         reader,
@@ -84,7 +84,7 @@ where
         progress: None,
         ending,
         ended: false,
-    })))
+    }))
 }
 
 impl<B: Body<Data = Bytes> + Unpin + Send> Stream for WatchCall<B> {

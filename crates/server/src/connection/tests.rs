@@ -22,8 +22,8 @@ struct Echo {
 const ECHO_BYTES_MAX: usize = 3 << 20;
 const CHUNK_BYTES: usize = 64 << 10;
 
-impl Handler for Echo {
-    async fn handle(&self, request: Request<Incoming>, mut stopping: watch::Receiver<bool>) -> Response<ReplyBody> {
+impl Echo {
+    async fn answer(self, request: Request<Incoming>, mut stopping: watch::Receiver<bool>) -> Response<ReplyBody> {
         let path = request.uri().path().to_owned();
         let body = match path.as_str() {
             "/echo" => {
@@ -72,9 +72,10 @@ struct Server {
 fn start() -> (DuplexStream, Server) {
     let (client, server) = duplex(64 << 10);
     let (stop, stopping) = watch::channel(false);
-    let handler = Echo::default();
-    let chunks = handler.chunks.clone();
-    (client, Server { task: tokio::spawn(serve(server, handler, stopping)), stop, chunks })
+    let echo = Echo::default();
+    let chunks = echo.chunks.clone();
+    let answer = move |request, stopping| echo.clone().answer(request, stopping);
+    (client, Server { task: tokio::spawn(serve(server, answer, stopping)), stop, chunks })
 }
 
 type Client = SendRequest<Full<Bytes>>;
