@@ -2,6 +2,7 @@
 //!
 //! Replaces `server`: threads are turns, sockets are events, disks are memory that forgets. Owns time, chance, faults,
 //! clients and the judges; decides nothing that a member decides. A seed gives one run, always the same.
+//! docs/simulation.md tells what is simulated and how to follow a red seed.
 
 pub mod check;
 pub mod disk;

@@ -288,8 +288,7 @@ impl Model {
             .collect();
         if records.is_empty() {
             // No key: every number is 0, and a value is equal to nothing.
-            return comparison.target() != compare::CompareTarget::Value
-                && holds_for(comparison, &KeyValue::default());
+            return comparison.target() != compare::CompareTarget::Value && holds_for(comparison, &KeyValue::default());
         }
         records.iter().all(|record| holds_for(comparison, record))
     }

@@ -5,6 +5,8 @@
 pub enum Plant {
     /// A write to the log is told as durable when it begins, and a crash may still lose it.
     AcknowledgeBeforeSync,
+    /// The log is written and never synced.
+    LogWithoutSync,
     /// One member leaves out an entry that has commands.
     SkipEntry,
     /// Linearizable reads are served without asking anybody.
@@ -29,8 +31,9 @@ pub enum Plant {
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::AcknowledgeBeforeSync,
+        Self::LogWithoutSync,
         Self::SkipEntry,
         Self::StaleRead,
         Self::DropEvent,
@@ -47,6 +50,7 @@ impl Plant {
     pub fn name(self) -> &'static str {
         match self {
             Self::AcknowledgeBeforeSync => "acknowledge-before-sync",
+            Self::LogWithoutSync => "log-without-sync",
             Self::SkipEntry => "skip-entry",
             Self::StaleRead => "stale-read",
             Self::DropEvent => "drop-event",

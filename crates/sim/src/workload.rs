@@ -47,8 +47,12 @@ fn lease_id(random: &mut Random) -> i64 {
 }
 
 fn put(random: &mut Random, scenario: &Scenario, number: u64) -> PutRequest {
-    let mut request =
-        PutRequest { key: key(number), prev_kv: random.permille(300), value: value(random, scenario), ..Default::default() };
+    let mut request = PutRequest {
+        key: key(number),
+        prev_kv: random.permille(300),
+        value: value(random, scenario),
+        ..Default::default()
+    };
     if scenario.request_weights[6] > 0 && random.permille(300) {
         request.lease = lease_id(random);
     }
@@ -184,7 +188,11 @@ pub fn watcher(random: &mut Random, scenario: &Scenario, revision: i64) -> Watch
     WatchSpec {
         watch_id: 0,
         range: KeyRange::new(key, range_end),
-        start_revision: if random.coin() { 0 } else { (revision - random.below(10) as i64).max(1) },
+        start_revision: match random.below(8) {
+            0..4 => 0,
+            4 => revision + random.range(1..10) as i64,
+            _ => (revision - random.below(10) as i64).max(1),
+        },
         no_put: random.permille(100),
         no_delete: random.permille(100),
         prev_kv: random.coin(),

@@ -42,6 +42,8 @@ pub struct Options {
     pub plant: Option<Plant>,
     /// Whether the trace is printed.
     pub printing: bool,
+    /// Whether faults strike ten times as long.
+    pub long: bool,
     /// Whether bits of files are turned over: the member must refuse to start or serve nothing wrong.
     pub rot: bool,
 }
@@ -235,7 +237,11 @@ struct World {
 
 /// Runs a seed from beginning to end.
 pub fn run(seed: u64, options: Options) -> Report {
-    run_scenario(Scenario::draw(seed), options)
+    let mut scenario = Scenario::draw(seed);
+    if options.long {
+        scenario.chaos_us *= 10;
+    }
+    run_scenario(scenario, options)
 }
 
 /// Runs a scenario that somebody drew up by hand.

@@ -24,6 +24,11 @@ fn an_acknowledgement_before_the_sync_is_found() {
 }
 
 #[test]
+fn a_log_that_is_never_synced_is_found() {
+    found_within(Plant::LogWithoutSync, 200, &["log", "durability", "linearizability"]);
+}
+
+#[test]
 fn a_skipped_entry_is_found() {
     found_within(Plant::SkipEntry, 10, &["state"]);
 }

@@ -34,6 +34,9 @@ struct Arguments {
     /// Turn bits over in a member's files.
     #[arg(long)]
     rot: bool,
+    /// Let faults strike ten times as long.
+    #[arg(long)]
+    long: bool,
     /// Go on after a red seed.
     #[arg(long)]
     keep_going: bool,
@@ -60,8 +63,9 @@ static SEED: AtomicU64 = AtomicU64::new(0);
 
 fn replay(seed: u64, options: Options) -> String {
     let plant = options.plant.map_or(String::new(), |plant| format!(" --plant {}", plant.name()));
+    let long = if options.long { " --long" } else { "" };
     let rot = if options.rot { " --rot" } else { "" };
-    format!("cargo run --release -p quorate-sim --bin sim -- --seed {seed}{plant}{rot} --trace")
+    format!("cargo run --release -p quorate-sim --bin sim -- --seed {seed}{plant}{long}{rot} --trace")
 }
 
 fn add(sum: &mut Counts, counts: &Counts) {
@@ -84,7 +88,8 @@ fn add(sum: &mut Counts, counts: &Counts) {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let options = Options { plant: arguments.plant, printing: arguments.trace, rot: arguments.rot };
+    let options =
+        Options { plant: arguments.plant, printing: arguments.trace, long: arguments.long, rot: arguments.rot };
     let usual_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let seed = SEED.load(Ordering::Relaxed);
@@ -126,6 +131,9 @@ fn main() -> ExitCode {
         }
     }
     let seconds = begun.elapsed().as_secs_f64();
-    println!("{runs} seeds, {red} red, {seconds:.1} s ({:.1} ms a seed); {sum:?}", seconds * 1000.0 / runs.max(1) as f64);
+    println!(
+        "{runs} seeds, {red} red, {seconds:.1} s ({:.1} ms a seed); {sum:?}",
+        seconds * 1000.0 / runs.max(1) as f64
+    );
     if red > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -39,13 +39,11 @@ pub fn check(log: &CommittedLog, calls: &[Call], audits: &[Audit]) -> Result<(),
         }
     }
     let model = log.model();
-    let everything = RangeRequest { key: Bytes::from_static(&[0]), range_end: Bytes::from_static(&[0]), ..Default::default() };
+    let everything =
+        RangeRequest { key: Bytes::from_static(&[0]), range_end: Bytes::from_static(&[0]), ..Default::default() };
     let records = model.range_at(&everything, model.revision()).kvs;
-    let leases: Vec<(i64, i64, Vec<Bytes>)> = model
-        .leases()
-        .iter()
-        .map(|(id, lease)| (*id, lease.ttl_s, lease.keys.iter().cloned().collect()))
-        .collect();
+    let leases: Vec<(i64, i64, Vec<Bytes>)> =
+        model.leases().iter().map(|(id, lease)| (*id, lease.ttl_s, lease.keys.iter().cloned().collect())).collect();
     let events: Vec<Event> = model
         .events_from(model.compact_revision() + 1)
         .flat_map(|(_, events)| events.iter().cloned())

@@ -119,10 +119,7 @@ fn read_place(log: &CommittedLog, call: &Call, number: usize) -> Result<Found, V
     if *response != expected {
         return Err(Violation::new(
             NAME,
-            format!(
-                "{}: at revision {at} told {response:?}, the log says {expected:?}",
-                describe(call, number)
-            ),
+            format!("{}: at revision {at} told {response:?}, the log says {expected:?}", describe(call, number)),
         ));
     }
     Ok((!request.serializable).then_some((*revision, *revision, None)))

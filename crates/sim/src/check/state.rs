@@ -26,7 +26,10 @@ impl StateCheck {
         if index > log.last_index() {
             return Err(Violation::new(
                 NAME,
-                format!("member {member} says that it applied {index}, nobody was handed more than {}", log.last_index()),
+                format!(
+                    "member {member} says that it applied {index}, nobody was handed more than {}",
+                    log.last_index()
+                ),
             ));
         }
         let expected = log.revision_at(index);

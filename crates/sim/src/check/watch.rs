@@ -64,9 +64,10 @@ pub fn check(log: &CommittedLog, track: &WatchTrack) -> Result<(), Violation> {
                     let expected = expected_at(log, track, main);
                     let same = rest.len() >= expected.len()
                         && !expected.is_empty()
-                        && expected.iter().zip(rest).all(|(expected, got)| {
-                            equal(expected, got, track.spec.prev_kv, compacted_at_last >= main)
-                        });
+                        && expected
+                            .iter()
+                            .zip(rest)
+                            .all(|(expected, got)| equal(expected, got, track.spec.prev_kv, compacted_at_last >= main));
                     if !same {
                         return Err(wrong(format!("at revision {main} told {rest:?}, the log says {expected:?}")));
                     }
@@ -75,7 +76,13 @@ pub fn check(log: &CommittedLog, track: &WatchTrack) -> Result<(), Violation> {
                 }
                 next = claimed(log, track, next, *revision).map_err(wrong)?;
             }
-            Told::Progress(revision) => next = claimed(log, track, next, *revision).map_err(wrong)?,
+            Told::Progress(revision) => {
+                // A client goes on from there after a break: it would get events again, or some it never asked for.
+                if revision + 1 < next {
+                    return Err(wrong(format!("progress to {revision} is told, {next} is next")));
+                }
+                next = claimed(log, track, next, *revision).map_err(wrong)?;
+            }
             Told::Compacted(revision) => {
                 if compacted_at_last < next.max(*revision) {
                     return Err(wrong(format!("told of a compaction at {revision}, {next} is next, none is known")));
@@ -145,7 +152,9 @@ mod tests {
         };
         let both = TxnRequest { success: vec![part("a"), part("b")], ..Default::default() };
         let mut log = CommittedLog::new();
-        for (index, operation) in [put("a", "1"), put("b", "2"), Operation::Txn(both), put("c", "4")].into_iter().enumerate() {
+        for (index, operation) in
+            [put("a", "1"), put("b", "2"), Operation::Txn(both), put("c", "4")].into_iter().enumerate()
+        {
             let index = index as u64 + 1;
             log.observe_apply(1, &entry(index, 1, vec![(index, operation)]), 0).unwrap();
         }
@@ -198,6 +207,7 @@ mod tests {
     fn a_claim_too_far_and_a_wrong_previous_value_are_found() {
         let log = log();
         assert!(judge(vec![Told::Progress(2), events(&log, &[2, 3, 4, 5])]).is_err());
+        assert!(judge(vec![events(&log, &[2, 3]), Told::Progress(2), events(&log, &[4, 5])]).is_err(), "backwards");
         let Told::Events { revision, events: mut wrong } = events(&log, &[2, 3, 4, 5]) else { unreachable!() };
         wrong[2].prev_kv.as_mut().unwrap().value = "9".into();
         assert!(judge(vec![Told::Events { revision, events: wrong.clone() }]).is_err());

@@ -97,9 +97,11 @@ impl World {
     /// Who thinks that it leads, in the highest term.
     pub(super) fn leader(&self) -> Option<usize> {
         let processes = self.machines.iter().enumerate().filter_map(|(member, machine)| {
-            machine.process.as_ref().filter(|process| process.status.leader == member as u64 + 1).map(|process| {
-                (process.status.term, member)
-            })
+            machine
+                .process
+                .as_ref()
+                .filter(|process| process.status.leader == member as u64 + 1)
+                .map(|process| (process.status.term, member))
         });
         processes.max().map(|(_, member)| member)
     }

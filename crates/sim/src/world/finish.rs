@@ -61,7 +61,8 @@ impl World {
         if self.violation.is_some() {
             return;
         }
-        let expired = |event: &&crate::check::log::LeaseEvent| matches!(event.step, crate::model::LeaseStep::Expired(_));
+        let expired =
+            |event: &&crate::check::log::LeaseEvent| matches!(event.step, crate::model::LeaseStep::Expired(_));
         self.counts.leases_expired = self.log.lease_events().iter().filter(expired).count() as u64;
         if let Err(violation) = self.judged() {
             self.found(violation);

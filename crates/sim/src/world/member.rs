@@ -70,7 +70,7 @@ enum DiskJob {
 enum ApplyJob {
     Entries(Vec<CommittedEntry>),
     BuildSnapshot,
-    Install(SnapshotPoint, Received),
+    Install(Box<(SnapshotPoint, Received)>),
     Checkpoint,
     Maintain,
 }
@@ -97,12 +97,8 @@ pub(super) enum End {
 
 fn bootstrap(members: usize) -> Bootstrap {
     let ids = 1..=members as u64;
-    let member = |id| Member {
-        id,
-        name: format!("m{id}"),
-        peer_ur_ls: vec![format!("http://m{id}:2380")],
-        ..Member::default()
-    };
+    let member =
+        |id| Member { id, name: format!("m{id}"), peer_ur_ls: vec![format!("http://m{id}:2380")], ..Member::default() };
     Bootstrap {
         members: ids.clone().map(member).collect(),
         conf_state: ConfState { voters: ids.collect(), ..ConfState::default() },
@@ -175,7 +171,8 @@ impl World {
         let machine = &self.machines[member];
         let id = member as u64 + 1;
         let disk = machine.disk.handle();
-        let wal_config = WalConfig { segment_bytes: scenario.wal_segment_bytes, ..WalConfig::default() };
+        let sync = self.options.plant != Some(Plant::LogWithoutSync);
+        let wal_config = WalConfig { segment_bytes: scenario.wal_segment_bytes, sync };
         let identity = Identity { cluster_id: CLUSTER_ID, member_id: id };
         let store_config = StoreConfig {
             revlog: RevLogConfig {
@@ -264,8 +261,12 @@ impl World {
                 self.cut_short(member);
                 loss
             }
-            End::Disk(DiskError::Io { .. }) | End::FailedDisk => *self.fault_random.pick(&[Loss::Nothing, Loss::Unsynced]),
-            End::Disk(_) if self.machines[member].disk.has_failed() => *self.fault_random.pick(&[Loss::Nothing, Loss::Unsynced]),
+            End::Disk(DiskError::Io { .. }) | End::FailedDisk => {
+                *self.fault_random.pick(&[Loss::Nothing, Loss::Unsynced])
+            }
+            End::Disk(_) if self.machines[member].disk.has_failed() => {
+                *self.fault_random.pick(&[Loss::Nothing, Loss::Unsynced])
+            }
             End::Stopped => {
                 self.stop_in_order(member);
                 *self.fault_random.pick(&[Loss::Nothing, Loss::Unsynced])
@@ -319,7 +320,7 @@ impl World {
             let _ = process.wal.append(&persists);
         }
         match process.apply_job.take() {
-            Some(ApplyJob::Install(_, received)) => drop(process.store.install(received)),
+            Some(ApplyJob::Install(arrived)) => drop(process.store.install(arrived.1)),
             Some(ApplyJob::BuildSnapshot) => drop(process.store.snapshot()),
             Some(ApplyJob::Checkpoint) => drop(process.store.checkpoint()),
             Some(ApplyJob::Maintain) => drop(process.store.maintain(MAINTAIN_BYTES)),
@@ -457,7 +458,7 @@ impl World {
             Effect::InstallSnapshot(point) => {
                 let process = self.process(member);
                 let received = process.arrived.take().expect("a snapshot is installed after it arrived");
-                process.apply_queue.push_back(ApplyJob::Install(point, received));
+                process.apply_queue.push_back(ApplyJob::Install(Box::new((point, received))));
             }
             Effect::ReadReady { tickets } => {
                 for ticket in tickets {
@@ -610,7 +611,7 @@ impl World {
         let result = match job {
             ApplyJob::Entries(entries) => self.apply_entries(member, entries),
             ApplyJob::BuildSnapshot => self.build_snapshot(member),
-            ApplyJob::Install(point, received) => self.install(member, point, received),
+            ApplyJob::Install(arrived) => self.install(member, *arrived),
             ApplyJob::Checkpoint => self.checkpoint(member),
             ApplyJob::Maintain => self.maintain(member),
         };
@@ -669,12 +670,15 @@ impl World {
                 .collect();
             leases.extend(outcome.leases);
             for (call, reply) in calls {
-                self.answer(call, match reply {
-                    Ok(Reply { revision, body }) => {
-                        Outcome::Answered(Answer::Command { revision, body: body_of(body) })
-                    }
-                    Err(error) => Outcome::Rejected(error),
-                });
+                self.answer(
+                    call,
+                    match reply {
+                        Ok(Reply { revision, body }) => {
+                            Outcome::Answered(Answer::Command { revision, body: body_of(body) })
+                        }
+                        Err(error) => Outcome::Rejected(error),
+                    },
+                );
             }
             self.observe_state(member);
         }
@@ -698,10 +702,10 @@ impl World {
                 let term = self.process(member).status.term;
                 let expire = LeaseExpire { id: *id, term, renewals: 0 };
                 self.planted += 1;
-                self.tell(member, Input::Propose(vec![Command {
-                    id: 0,
-                    operation: Some(Operation::LeaseExpire(expire)),
-                }]));
+                self.tell(
+                    member,
+                    Input::Propose(vec![Command { id: 0, operation: Some(Operation::LeaseExpire(expire)) }]),
+                );
             }
         }
     }
@@ -730,7 +734,7 @@ impl World {
         Ok(())
     }
 
-    fn install(&mut self, member: usize, point: SnapshotPoint, received: Received) -> Result<(), DiskError> {
+    fn install(&mut self, member: usize, (point, received): (SnapshotPoint, Received)) -> Result<(), DiskError> {
         let process = self.process(member);
         process.store.install(received)?;
         process.built = None;

@@ -46,7 +46,10 @@ impl World {
         let to = to as usize - 1;
         self.trace.note(self.now_us, "snapshot leaves", &[member as u64 + 1, to as u64 + 1, wanted, transfer]);
         let rest = bytes::Bytes::new();
-        self.transfers.insert(transfer, Transfer { from: member, from_life: life, to, to_life: None, source, rest, message, damaged: false });
+        self.transfers.insert(
+            transfer,
+            Transfer { from: member, from_life: life, to, to_life: None, source, rest, message, damaged: false },
+        );
         let delay_us = self.net.stream_delay_us();
         self.after(delay_us, Event::SnapshotPiece { transfer });
     }

@@ -87,15 +87,7 @@ pub(super) struct WatchClient {
 impl WatchClient {
     pub(super) fn new(mut random: Random) -> Self {
         let slowness_us = *random.pick(&[0, 0, 0, 5_000, 50_000]);
-        Self {
-            random,
-            member: 0,
-            connection: 0,
-            watchers: Vec::new(),
-            ids: BTreeMap::new(),
-            slowness_us,
-            received: 0,
-        }
+        Self { random, member: 0, connection: 0, watchers: Vec::new(), ids: BTreeMap::new(), slowness_us, received: 0 }
     }
 
     /// What its watchers saw.
@@ -203,13 +195,9 @@ impl World {
             let limits = StreamLimits { queue_bytes_max, watchers_max: 100 };
             let wake = Arc::new(move || flag.store(true, Ordering::Relaxed));
             let stream = process.reader.watch_hub().open_stream(limits, wake);
-            process.streams.insert(connection, ServerStream {
-                stream,
-                client,
-                awake,
-                turn_planned: false,
-                last_arrival_us: 0,
-            });
+            process
+                .streams
+                .insert(connection, ServerStream { stream, client, awake, turn_planned: false, last_arrival_us: 0 });
             return;
         }
         let compact_revision = process.reader.stats().compact_revision;
@@ -346,7 +334,10 @@ impl World {
                     state.track.spec.start_revision = revision + 1;
                 }
                 if let Some(other) = client.ids.insert(watch_id, watcher) {
-                    self.found(Violation::new("watch", format!("id {watch_id} is given to watchers {other} and {watcher}")));
+                    self.found(Violation::new(
+                        "watch",
+                        format!("id {watch_id} is given to watchers {other} and {watcher}"),
+                    ));
                 }
             }
             ToClient::Refused(watcher, WatchRefused::Compacted, revision) => {
