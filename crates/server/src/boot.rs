@@ -42,10 +42,11 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
-/// A segment of the log, bytes.
-const WAL_SEGMENT_BYTES: u64 = 64 << 20;
-/// A segment of the revision log, bytes.
-const REVISION_SEGMENT_BYTES: u32 = 64 << 20;
+/// A segment of the log, bytes. The log keeps one that grows and up to two spares beside what followers may need, so this
+/// is what an idle member's log costs, three times.
+const WAL_SEGMENT_BYTES: u64 = 16 << 20;
+/// A segment of the revision log, bytes: what one rewriting moves at the most.
+const REVISION_SEGMENT_BYTES: u32 = 16 << 20;
 /// Revisions kept in memory before they are written to their file, bytes.
 const REVISION_BUFFER_BYTES: usize = 256 << 10;
 /// Commands joined into one raft entry, bytes, unless one command alone is larger.
@@ -53,7 +54,7 @@ const ENTRY_BYTES: usize = 1 << 20;
 /// What a request may grow by on its way into the log, bytes.
 const ENTRY_OVERHEAD_BYTES: usize = 512 << 10;
 /// Log kept in memory for followers that lag, bytes.
-const LOG_BYTES_MAX: usize = 32 << 20;
+const LOG_BYTES_MAX: usize = 16 << 20;
 /// How long a command waits for a leader, ms.
 const LEADERLESS_MS_MAX: u64 = 5_000;
 /// Connections waiting to be accepted.
