@@ -1,10 +1,8 @@
 //! Damage to bytes, from a seed: what decoders are tried with in the normal test run. Included by path where it is used.
 //!
-//! Owns the ways of damage and the measure of memory. Invariant: the same seed damages the same sample alike, anywhere.
+//! Owns the ways of damage. Invariant: the same seed damages the same sample alike, anywhere.
 
 use quorate_store::memory_disk::SeededRandom;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 
 /// Bytes that often stand at an edge.
 const EDGES: [u8; 8] = [0, 1, 0x0a, 0x12, 0x7f, 0x80, 0xfe, 0xff];
@@ -75,44 +73,4 @@ impl Mutator {
             _ => bytes.push(self.random.next_u64() as u8),
         }
     }
-}
-
-thread_local! {
-    static LARGEST: Cell<usize> = const { Cell::new(0) };
-}
-
-/// The system's allocator, noting the largest request of each thread.
-pub(crate) struct Meter;
-
-#[expect(unsafe_code, reason = "an allocator is unsafe by its nature; this one only passes calls on")]
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Meter {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note(layout.size());
-        // SAFETY: the caller's promises are those that the system's allocator asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        note(bytes);
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, bytes) }
-    }
-}
-
-fn note(bytes: usize) {
-    // A thread that ends allocates without its cell.
-    let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(bytes)));
-}
-
-/// Runs a decoder on this thread; answers its result and the largest allocation that it asked for, bytes.
-pub(crate) fn measured<T>(run: impl FnOnce() -> T) -> (T, usize) {
-    LARGEST.with(|largest| largest.set(0));
-    let result = run();
-    (result, LARGEST.with(Cell::get))
 }

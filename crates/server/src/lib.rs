@@ -7,6 +7,9 @@ pub mod config;
 pub mod connection;
 pub mod disk;
 pub mod entry;
+#[cfg(test)]
+#[path = "../../../fuzz/mutate.rs"]
+mod fuzz_mutate;
 mod grpc;
 mod http;
 pub mod logging;

@@ -4,11 +4,14 @@
 //! the bytes that are there, and never a wrong answer: what is not refused is as it was written. Where a checksum would
 //! hide the code behind it, it is made right again; then only panics and memory count. `docs/fuzzing.md` says more.
 
+#[path = "../../../fuzz/meter.rs"]
+mod meter;
 #[path = "../../../fuzz/mutate.rs"]
 mod mutate;
 
 use bytes::Bytes;
-use mutate::{Meter, Mutator, measured};
+use meter::{Meter, measured};
+use mutate::Mutator;
 use prost::Message;
 use quorate_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use quorate_proto::etcdserverpb::request_op::Request;

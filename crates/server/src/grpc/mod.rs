@@ -4,6 +4,8 @@
 //! answers sent piece by piece are exactly those that etcd's clients expect, at the least cost per call.
 
 pub(crate) mod body;
+#[cfg(test)]
+mod fuzz;
 pub(crate) mod head;
 pub(crate) mod request;
 pub(crate) mod shape;

@@ -5,6 +5,8 @@
 mod accept;
 mod dial;
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod link;
 mod snapshot;
 mod transport;
