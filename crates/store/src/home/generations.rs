@@ -59,6 +59,8 @@ impl Home {
     /// No checkpoint means that none was ever written: the store is new.
     pub fn open(disk: Arc<dyn Disk>, root: &str) -> Result<(Self, Option<Checkpoint>), DiskError> {
         disk.create_folder(root).map_err(|error| DiskError::io(root, error))?;
+        // Names that an end of the process alone left undurable must not go back once what they replaced is removed.
+        disk.sync_dir(root).map_err(|error| DiskError::io(root, error))?;
         let current_path = format!("{root}/{CURRENT}");
         let generation = match framed::read(&*disk, &current_path, CURRENT_KIND)? {
             Some(body) => match <[u8; 8]>::try_from(&body[..]) {
@@ -78,6 +80,7 @@ impl Home {
         if !folders.contains(&folder_name(generation)) {
             return Err(DiskError::corrupt(folder, 0, "CURRENT names this folder, and it is not there"));
         }
+        disk.sync_dir(&folder).map_err(|error| DiskError::io(&folder, error))?;
         let checkpoint = read_checkpoint(&*disk, &folder)?;
         if checkpoint.is_none() && generation != FIRST_GENERATION {
             let what = "this generation came with a checkpoint, and it is not there";
