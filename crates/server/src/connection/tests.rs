@@ -1,3 +1,5 @@
+//! One connection over a pipe in memory, against a surface that echoes: framing, limits, stopping, and both HTTPs.
+
 use super::*;
 use crate::grpc::body::Chunk;
 use crate::grpc::request::{FRAME_HEAD_BYTES, MessageReader};

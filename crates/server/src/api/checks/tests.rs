@@ -1,3 +1,5 @@
+//! Every way in which a request can be ill-formed, and which refusal wins where there are several.
+
 use super::*;
 use quorate_proto::etcdserverpb::Compare;
 

@@ -1,3 +1,5 @@
+//! An answer's bytes are those of the generated code however it is sent, and a broken one never looks whole.
+
 use super::*;
 use crate::grpc::request::framed;
 use prost::Message;
