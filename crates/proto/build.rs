@@ -1,13 +1,6 @@
 //! Generates the messages and the client stubs without a system `protoc`.
 
-const FILES: [&str; 6] = [
-    "mvcc.proto",
-    "auth.proto",
-    "rpc.proto",
-    "lock.proto",
-    "election.proto",
-    "internal.proto",
-];
+const FILES: [&str; 6] = ["mvcc.proto", "auth.proto", "rpc.proto", "lock.proto", "election.proto", "internal.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");

@@ -211,13 +211,8 @@ impl Applier<'_> {
                 self.state.members.insert(id, member);
             }
         }
-        let gone: Vec<u64> = self
-            .state
-            .members
-            .keys()
-            .filter(|id| !voters.contains(id) && !learners.contains(id))
-            .copied()
-            .collect();
+        let gone: Vec<u64> =
+            self.state.members.keys().filter(|id| !voters.contains(id) && !learners.contains(id)).copied().collect();
         for id in gone {
             self.state.members.remove(&id);
             self.state.removed_members.insert(id);

@@ -55,14 +55,19 @@ impl<'a> Change<'a> {
             self.scratch,
             KeyValueParts { key, create_revision, mod_revision: revision.main, version, value, lease },
         );
-        self.record(key, revision, false, Version {
-            main: revision.main,
-            sub: revision.sub as u32,
-            create_revision,
-            version,
-            lease,
-            location: crate::revlog::Location::default(),
-        })?;
+        self.record(
+            key,
+            revision,
+            false,
+            Version {
+                main: revision.main,
+                sub: revision.sub as u32,
+                create_revision,
+                version,
+                lease,
+                location: crate::revlog::Location::default(),
+            },
+        )?;
         self.state.leases.move_key(key, before.map_or(0, |version| version.lease), lease);
         self.put += 1;
         Ok(())
@@ -91,14 +96,19 @@ impl<'a> Change<'a> {
             self.scratch,
             KeyValueParts { key, create_revision: 0, mod_revision: 0, version: 0, value: &[], lease: 0 },
         );
-        self.record(key, revision, true, Version {
-            main: revision.main,
-            sub: revision.sub as u32,
-            create_revision: 0,
-            version: 0,
-            lease: 0,
-            location: crate::revlog::Location::default(),
-        })?;
+        self.record(
+            key,
+            revision,
+            true,
+            Version {
+                main: revision.main,
+                sub: revision.sub as u32,
+                create_revision: 0,
+                version: 0,
+                lease: 0,
+                location: crate::revlog::Location::default(),
+            },
+        )?;
         self.state.leases.move_key(key, lease, 0);
         self.deleted += 1;
         Ok(())

@@ -126,9 +126,8 @@ fn rewrite(core: &Core, log: &mut RevLog, bytes_max: usize) -> Result<bool, Disk
         &mut |key, revision, location| {
             let state = core.state.read();
             let versions = state.index.get(key);
-            let place = versions.binary_search_by(|version| {
-                (version.main, i64::from(version.sub)).cmp(&(revision.main, revision.sub))
-            });
+            let place = versions
+                .binary_search_by(|version| (version.main, i64::from(version.sub)).cmp(&(revision.main, revision.sub)));
             place.is_ok_and(|place| versions[place].location == location)
         },
         &mut |key, revision, from, to| {

@@ -32,19 +32,14 @@ impl Leases {
     pub(crate) fn load(records: &[LeaseRecord]) -> Self {
         let by_id = records
             .iter()
-            .map(|record| {
-                (record.id, Lease { ttl_s: record.ttl_s, renewals: record.renewals, keys: BTreeSet::new() })
-            })
+            .map(|record| (record.id, Lease { ttl_s: record.ttl_s, renewals: record.renewals, keys: BTreeSet::new() }))
             .collect();
         Self { by_id }
     }
 
     /// For a checkpoint.
     pub(crate) fn records(&self) -> Vec<LeaseRecord> {
-        self.by_id
-            .iter()
-            .map(|(&id, lease)| LeaseRecord { id, ttl_s: lease.ttl_s, renewals: lease.renewals })
-            .collect()
+        self.by_id.iter().map(|(&id, lease)| LeaseRecord { id, ttl_s: lease.ttl_s, renewals: lease.renewals }).collect()
     }
 
     /// A lease.

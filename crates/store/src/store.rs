@@ -95,12 +95,7 @@ pub struct Store {
 
 impl Store {
     /// Opens the store below `root`, or makes a new one.
-    pub fn open(
-        disk: Arc<dyn Disk>,
-        root: &str,
-        config: StoreConfig,
-        bootstrap: Bootstrap,
-    ) -> Result<Self, DiskError> {
+    pub fn open(disk: Arc<dyn Disk>, root: &str, config: StoreConfig, bootstrap: Bootstrap) -> Result<Self, DiskError> {
         let (home, checkpoint) = Home::open(disk.clone(), root)?;
         let checkpoint = checkpoint.unwrap_or_else(|| Checkpoint {
             revision: FIRST_REVISION,
@@ -353,18 +348,20 @@ fn load(
 ) -> Result<(RevLog, State), DiskError> {
     let mut index = KeyIndex::new();
     let mut leases = Leases::load(&checkpoint.leases);
-    let log =
-        RevLog::open(disk.clone(), &home.folder(), config.revlog, &checkpoint.segments, &mut |entry| {
-            let before = index.append(entry.key, Version {
+    let log = RevLog::open(disk.clone(), &home.folder(), config.revlog, &checkpoint.segments, &mut |entry| {
+        let before = index.append(
+            entry.key,
+            Version {
                 main: entry.revision.main,
                 sub: entry.revision.sub as u32,
                 create_revision: entry.create_revision,
                 version: entry.version,
                 lease: entry.lease,
                 location: entry.location,
-            });
-            leases.move_key(entry.key, before.map_or(0, |version| version.lease), entry.lease);
-        })?;
+            },
+        );
+        leases.move_key(entry.key, before.map_or(0, |version| version.lease), entry.lease);
+    })?;
     let state = State {
         index,
         view: log.view(),

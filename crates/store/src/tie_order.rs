@@ -248,8 +248,7 @@ impl<T> Sorter<'_, T> {
     fn choose_pivot(&mut self, from: usize, to: usize) -> (usize, Hint) {
         let length = to - from;
         let mut swaps = 0;
-        let (mut low, mut middle, mut high) =
-            (from + length / 4, from + length / 4 * 2, from + length / 4 * 3);
+        let (mut low, mut middle, mut high) = (from + length / 4, from + length / 4 * 2, from + length / 4 * 3);
         if length >= 8 {
             if length >= NINTHER_MIN {
                 low = self.median(low - 1, low, low + 1, &mut swaps);

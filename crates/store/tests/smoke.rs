@@ -14,8 +14,7 @@ use quorate_store::watch::{Delivery, StreamLimits, WatchSpec};
 use std::sync::Arc;
 
 fn open(disk: &Arc<MemoryDisk>) -> Store {
-    let config =
-        StoreConfig { revlog: RevLogConfig { segment_bytes: 4_096, buffer_bytes: 512 }, quota_bytes: 0 };
+    let config = StoreConfig { revlog: RevLogConfig { segment_bytes: 4_096, buffer_bytes: 512 }, quota_bytes: 0 };
     Store::open(disk.clone(), "store", config, Bootstrap::default()).unwrap()
 }
 
