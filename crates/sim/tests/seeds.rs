@@ -85,10 +85,10 @@ fn a_member_with_a_broken_file_refuses_to_start_or_serves_nothing_wrong() {
     assert!(refused > 100, "only {refused} of 250 broken files were noticed");
 }
 
-/// Seeds that were red once, each named in BUGS.md.
+/// Seeds of bugs in BUGS.md, each red when its fix is taken out. After a change in what seeds draw, find new ones that way.
 #[test]
 fn seeds_that_were_red_stay_green() {
-    for seed in [166, 233, 333, 409, 668, 812, 1461, 1966, 102_224] {
+    for seed in [138, 166, 214, 233, 332, 102_224] {
         green(&run(seed, Options::default()), "");
     }
 }

@@ -179,7 +179,6 @@ impl World {
                 segment_bytes: scenario.store_segment_bytes,
                 buffer_bytes: scenario.store_buffer_bytes,
             },
-            quota_bytes: 0,
         };
         let store = Store::open(disk.clone(), "store", store_config, bootstrap(scenario.members))?;
         let (wal, recovered) = Wal::open(disk, "wal", wal_config, identity)?;
