@@ -239,7 +239,6 @@ fn open_data(config: &Config) -> anyhow::Result<Data> {
     }
     let store_config = StoreConfig {
         revlog: RevLogConfig { segment_bytes: REVISION_SEGMENT_BYTES, buffer_bytes: REVISION_BUFFER_BYTES },
-        quota_bytes: config.quota_bytes,
     };
     let initial_members = bootstrap.members.clone();
     let member_folder = config.data_dir.join("member");

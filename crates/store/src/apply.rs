@@ -33,14 +33,19 @@ pub(crate) struct Applier<'a> {
 impl Applier<'_> {
     /// Applies one command; its caller's answer goes into the outcome when `answer` says that the caller waits here.
     pub(crate) fn apply(&mut self, command: &Command, answer: bool) -> Result<(), DiskError> {
-        let body = match self.operate(command.operation.as_ref(), answer) {
-            Ok(body) => Ok(Reply { revision: self.state.revision, body }),
-            // A record that only this member cannot read: to go on without the command would make its state another.
-            Err(Failure::Outcome(Error::Corrupt)) => {
-                return Err(DiskError::corrupt("store", 0, "a transaction cannot read a record that it names"));
+        let operation = command.operation.as_ref();
+        let body = if self.state.is_alarmed_corrupt() && operation.is_some_and(touches_data) {
+            Err(Error::Corrupt)
+        } else {
+            match self.operate(operation, answer) {
+                Ok(body) => Ok(Reply { revision: self.state.revision, body }),
+                // A record that only this member cannot read: to go on without the command would make its state another.
+                Err(Failure::Outcome(Error::Corrupt)) => {
+                    return Err(DiskError::corrupt("store", 0, "a transaction cannot read a record that it names"));
+                }
+                Err(Failure::Outcome(error)) => Err(error),
+                Err(Failure::Disk(error)) => return Err(error),
             }
-            Err(Failure::Outcome(error)) => Err(error),
-            Err(Failure::Disk(error)) => return Err(error),
         };
         if answer {
             self.outcome.replies.push((command.id, body));
@@ -58,11 +63,12 @@ impl Applier<'_> {
             Some(Operation::Txn(request)) => self.txn(request, answer),
             Some(Operation::Compact(request)) => self.compact(request.revision),
             Some(Operation::LeaseGrant(request)) => {
-                if self.no_space() {
+                if self.state.is_alarmed_full() {
                     return Err(Error::NoSpace.into());
                 }
                 self.state.leases.grant(request.id, request.ttl)?;
                 self.note_lease(0x11, request.id);
+                self.core.counters.leases_granted.fetch_add(1, Relaxed);
                 self.outcome.leases.push(LeaseChange::Granted { id: request.id, ttl_s: request.ttl });
                 Ok(ReplyBody::Lease { id: request.id, ttl_s: request.ttl })
             }
@@ -70,6 +76,7 @@ impl Applier<'_> {
             Some(Operation::LeaseRenew(request)) => {
                 let (ttl_s, renewals) = self.state.leases.renew(request.id)?;
                 self.note_lease(0x12, request.id);
+                self.core.counters.leases_renewed.fetch_add(1, Relaxed);
                 self.outcome.leases.push(LeaseChange::Renewed { id: request.id, renewals });
                 Ok(ReplyBody::Lease { id: request.id, ttl_s })
             }
@@ -94,10 +101,6 @@ impl Applier<'_> {
         result
     }
 
-    fn no_space(&self) -> bool {
-        self.state.alarms.iter().any(|&(_, alarm)| alarm == AlarmType::Nospace as i32)
-    }
-
     fn note_lease(&mut self, kind: u8, id: i64) {
         let mut bytes = [kind; 9];
         bytes[1..].copy_from_slice(&id.to_be_bytes());
@@ -105,7 +108,7 @@ impl Applier<'_> {
     }
 
     fn put(&mut self, request: &PutRequest, answer: bool) -> Result<ReplyBody, Failure> {
-        if self.no_space() {
+        if self.state.is_alarmed_full() {
             return Err(Error::NoSpace.into());
         }
         txn::check_lease(self.state, request)?;
@@ -115,7 +118,7 @@ impl Applier<'_> {
     }
 
     fn txn(&mut self, request: &TxnRequest, answer: bool) -> Result<ReplyBody, Failure> {
-        if self.no_space() && txn_puts(request) {
+        if self.state.is_alarmed_full() && txn_puts(request) {
             return Err(Error::NoSpace.into());
         }
         self.core.counters.txns.fetch_add(1, Relaxed);
@@ -152,6 +155,7 @@ impl Applier<'_> {
             }
             Ok(())
         })?;
+        self.core.counters.leases_revoked.fetch_add(1, Relaxed);
         self.outcome.leases.push(LeaseChange::Ended { id });
         Ok(ReplyBody::Done)
     }
@@ -160,7 +164,11 @@ impl Applier<'_> {
     fn expire(&mut self, request: &LeaseExpire) -> Result<ReplyBody, Failure> {
         let stands = request.term == self.term
             && self.state.leases.get(request.id).is_some_and(|lease| lease.renewals == request.renewals);
-        if stands { self.end_lease(request.id) } else { Ok(ReplyBody::Done) }
+        if !stands {
+            return Ok(ReplyBody::Done);
+        }
+        self.core.counters.leases_expired.fetch_add(1, Relaxed);
+        self.end_lease(request.id)
     }
 
     fn alarm(&mut self, request: &AlarmRequest) -> ReplyBody {
@@ -221,6 +229,24 @@ impl Applier<'_> {
             member.is_learner = learners.contains(id);
         }
         self.outcome.members_changed = true;
+    }
+}
+
+/// What a cluster with a CORRUPT alarm refuses, as in etcd. The rest (renewals, alarms, members) goes on: it is what gets
+/// the cluster out of that state.
+fn touches_data(operation: &Operation) -> bool {
+    match operation {
+        Operation::Put(_)
+        | Operation::DeleteRange(_)
+        | Operation::Txn(_)
+        | Operation::Compact(_)
+        | Operation::LeaseGrant(_)
+        | Operation::LeaseRevoke(_)
+        | Operation::LeaseExpire(_) => true,
+        Operation::LeaseRenew(_)
+        | Operation::Alarm(_)
+        | Operation::MemberPublish(_)
+        | Operation::ClusterVersionSet(_) => false,
     }
 }
 

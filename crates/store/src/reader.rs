@@ -53,6 +53,8 @@ pub struct RangeItems {
     core: Option<Arc<Core>>,
     parts: Vec<Part>,
     count: usize,
+    /// Items that were not taken yet.
+    left: usize,
     encoded_bytes: u64,
     /// The next item: part and place in it.
     next: (usize, usize),
@@ -67,7 +69,7 @@ enum Part {
 
 impl RangeItems {
     fn empty() -> Self {
-        Self { core: None, parts: Vec::new(), count: 0, encoded_bytes: 0, next: (0, 0) }
+        Self { core: None, parts: Vec::new(), count: 0, left: 0, encoded_bytes: 0, next: (0, 0) }
     }
 
     fn push_stored(&mut self, view: &Arc<SegmentSet>, version: &Version) {
@@ -89,6 +91,7 @@ impl RangeItems {
 
     fn note(&mut self, length: usize) {
         self.count += 1;
+        self.left += 1;
         self.encoded_bytes += (1 + varint_length(length as u64) + length) as u64;
     }
 
@@ -120,6 +123,7 @@ impl RangeItems {
             };
             if found.is_some() {
                 self.next.1 += 1;
+                self.left -= 1;
                 return found;
             }
             self.next = (part + 1, 0);
@@ -135,10 +139,10 @@ impl RangeItems {
             put_varint(out, item.len() as u64);
             out.extend_from_slice(&item);
             if out.len() >= bytes_max {
-                return Ok(true);
+                break;
             }
         }
-        Ok(false)
+        Ok(self.left > 0)
     }
 
     /// All of them decoded (for transactions, JSON, small answers).
@@ -406,8 +410,16 @@ pub struct StoreStats {
     pub deletes: u64,
     /// Transactions since start.
     pub txns: u64,
-    /// Ranges since start.
+    /// Ranges since start, those in transactions too.
     pub ranges: u64,
+    /// Leases granted since start.
+    pub leases_granted: u64,
+    /// Renewals of leases since start.
+    pub leases_renewed: u64,
+    /// Leases that ended since start.
+    pub leases_revoked: u64,
+    /// Those of them whose time ran out.
+    pub leases_expired: u64,
     /// Digest of the applied state: equal on all members at one applied index.
     pub digest: u64,
 }
@@ -530,6 +542,10 @@ impl StoreReader {
             deletes: counters.deletes.load(Relaxed),
             txns: counters.txns.load(Relaxed),
             ranges: counters.ranges.load(Relaxed),
+            leases_granted: counters.leases_granted.load(Relaxed),
+            leases_renewed: counters.leases_renewed.load(Relaxed),
+            leases_revoked: counters.leases_revoked.load(Relaxed),
+            leases_expired: counters.leases_expired.load(Relaxed),
             digest: state.digest,
         }
     }
@@ -587,12 +603,6 @@ impl StoreReader {
     /// The compaction up to which unreachable versions are forgotten (the `physical` part of a compaction).
     pub fn compacted_revision(&self) -> i64 {
         self.core.compacted_revision.load(Acquire)
-    }
-
-    /// Whether a write that adds about so many bytes stays below the quota.
-    pub fn has_room(&self, bytes: u64) -> bool {
-        let quota = self.core.quota_bytes;
-        quota == 0 || self.core.counters.live_bytes.load(Relaxed) + bytes <= quota
     }
 
     /// Why the member may not be trusted any more, once a stored record was found broken.

@@ -10,7 +10,7 @@ use crate::range::KeyRange;
 use crate::revlog::SegmentSet;
 use bytes::Bytes;
 use parking_lot::RwLock;
-use quorate_proto::etcdserverpb::{AlarmMember, Member};
+use quorate_proto::etcdserverpb::{AlarmMember, AlarmType, Member};
 use quorate_proto::mvccpb::KeyValue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -46,8 +46,6 @@ pub(crate) struct Core {
     pub(crate) corrupt: AtomicBool,
     /// The text of the first such finding.
     pub(crate) corrupt_reason: parking_lot::Mutex<Option<String>>,
-    /// Live bytes from which on growing writes are refused; 0: no bound.
-    pub(crate) quota_bytes: u64,
     /// What compactions hashed.
     pub(crate) compaction_hashes: parking_lot::Mutex<CompactionHashes>,
     /// The compaction up to which everything unreachable was forgotten.
@@ -61,6 +59,10 @@ pub(crate) struct Counters {
     pub(crate) deletes: AtomicU64,
     pub(crate) txns: AtomicU64,
     pub(crate) ranges: AtomicU64,
+    pub(crate) leases_granted: AtomicU64,
+    pub(crate) leases_renewed: AtomicU64,
+    pub(crate) leases_revoked: AtomicU64,
+    pub(crate) leases_expired: AtomicU64,
     pub(crate) disk_bytes: AtomicU64,
     pub(crate) live_bytes: AtomicU64,
 }
@@ -121,6 +123,21 @@ impl State {
             ControlFlow::Continue(())
         });
         count
+    }
+
+    /// Whether some member's store is full: what would make it grow is refused.
+    pub(crate) fn is_alarmed_full(&self) -> bool {
+        self.is_alarmed(AlarmType::Nospace)
+    }
+
+    /// Whether members were found to differ: nobody can say whose data is right, so none is changed. As in etcd it can
+    /// still be read.
+    pub(crate) fn is_alarmed_corrupt(&self) -> bool {
+        self.is_alarmed(AlarmType::Corrupt)
+    }
+
+    fn is_alarmed(&self, kind: AlarmType) -> bool {
+        self.alarms.iter().any(|&(_, alarm)| alarm == kind as i32)
     }
 
     /// The alarms in order.

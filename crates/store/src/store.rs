@@ -37,8 +37,6 @@ const FIRST_REVISION: i64 = 1;
 pub struct StoreConfig {
     /// Of the revision log.
     pub revlog: RevLogConfig,
-    /// Live bytes from which on growing writes are refused; 0: no bound.
-    pub quota_bytes: u64,
 }
 
 /// How a new store begins; the same on every member of the cluster.
@@ -114,7 +112,6 @@ impl Store {
             counters: Counters::default(),
             corrupt: AtomicBool::new(false),
             corrupt_reason: Mutex::new(None),
-            quota_bytes: config.quota_bytes,
             compaction_hashes: Mutex::new(CompactionHashes::default()),
             compacted_revision: AtomicI64::new(compact_revision),
         });

@@ -20,6 +20,7 @@ use quorate_proto::etcdserverpb::{
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// An outcome for the caller, or a fault that stops the member.
 pub(crate) enum Failure {
@@ -64,6 +65,7 @@ fn read(
     for operation in branch(request, succeeded) {
         let response = match &operation.request {
             Some(Request::RequestRange(range)) => {
+                core.counters.ranges.fetch_add(1, Relaxed);
                 Some(Response::ResponseRange(range_in(core, state, range, state.revision)?.into_response()?))
             }
             Some(Request::RequestTxn(nested)) => Some(Response::ResponseTxn(read(core, state, nested, path)?)),
@@ -274,11 +276,14 @@ pub(crate) fn execute(
     let mut responses = Vec::with_capacity(operations.len());
     for operation in operations {
         let response = match &operation.request {
-            Some(Request::RequestRange(range)) => Some(Response::ResponseRange(if answer {
-                range_in(core, change.state, range, change.state.revision)?.into_response()?
-            } else {
-                RangeResponse::default()
-            })),
+            Some(Request::RequestRange(range)) => {
+                core.counters.ranges.fetch_add(1, Relaxed);
+                Some(Response::ResponseRange(if answer {
+                    range_in(core, change.state, range, change.state.revision)?.into_response()?
+                } else {
+                    RangeResponse::default()
+                }))
+            }
             Some(Request::RequestPut(request)) => Some(Response::ResponsePut(put(change, request, answer)?)),
             Some(Request::RequestDeleteRange(request)) => {
                 Some(Response::ResponseDeleteRange(delete_range(change, request, answer)?))

@@ -33,8 +33,7 @@ static METER: Meter = Meter;
 
 /// The samples have some 10 KiB; blocks of 256 KiB are read at once.
 const ALLOCATION_BYTES_MAX: usize = 4 << 20;
-const CONFIG: StoreConfig =
-    StoreConfig { revlog: RevLogConfig { segment_bytes: 1_500, buffer_bytes: 200 }, quota_bytes: 0 };
+const CONFIG: StoreConfig = StoreConfig { revlog: RevLogConfig { segment_bytes: 1_500, buffer_bytes: 200 } };
 
 fn open(disk: &MemoryDisk) -> Result<Store, DiskError> {
     Store::open(Arc::new(disk.clone()), "store", CONFIG, Bootstrap::default())
@@ -479,7 +478,7 @@ fn apply_everywhere(stores: &mut [Store; 2], index: u64, bytes: &Bytes) {
 #[test]
 fn damaged_command_batches_are_refused_or_mean_the_same_everywhere() {
     let encoded: Vec<Bytes> = commands().into_iter().map(batch).collect();
-    let roomy = StoreConfig { revlog: RevLogConfig { segment_bytes: 1 << 20, buffer_bytes: 1 << 16 }, quota_bytes: 0 };
+    let roomy = StoreConfig { revlog: RevLogConfig { segment_bytes: 1 << 20, buffer_bytes: 1 << 16 } };
     for seed in 0..40 {
         println!("seed {seed}");
         let mut mutator = Mutator::new(seed);

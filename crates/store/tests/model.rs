@@ -157,7 +157,7 @@ struct Bench {
 }
 
 fn open(disk: &Arc<MemoryDisk>, segment_bytes: u32) -> Store {
-    let config = StoreConfig { revlog: RevLogConfig { segment_bytes, buffer_bytes: 300 }, quota_bytes: 0 };
+    let config = StoreConfig { revlog: RevLogConfig { segment_bytes, buffer_bytes: 300 } };
     Store::open(disk.clone(), "store", config, Bootstrap::default()).unwrap()
 }
 

@@ -14,7 +14,7 @@ use quorate_store::watch::{Delivery, StreamLimits, WatchSpec};
 use std::sync::Arc;
 
 fn open(disk: &Arc<MemoryDisk>) -> Store {
-    let config = StoreConfig { revlog: RevLogConfig { segment_bytes: 4_096, buffer_bytes: 512 }, quota_bytes: 0 };
+    let config = StoreConfig { revlog: RevLogConfig { segment_bytes: 4_096, buffer_bytes: 512 } };
     Store::open(disk.clone(), "store", config, Bootstrap::default()).unwrap()
 }
 
@@ -111,4 +111,28 @@ fn a_watcher_gets_history_and_news_once_each_in_order() {
         .collect();
     assert_eq!(revisions, (5..=91).collect::<Vec<_>>());
     assert_eq!(progress, [(41, 37)]);
+}
+
+/// A piece that ends with the last record says that nothing follows: its reader would wait for it.
+#[test]
+fn the_last_piece_of_a_range_says_so() {
+    let mut store = open(&Arc::new(MemoryDisk::new()));
+    for index in 1..=4 {
+        apply(&mut store, index, put(&format!("key{index}"), "value"));
+    }
+    let request = RangeRequest { key: "key".into(), range_end: "kez".into(), ..RangeRequest::default() };
+    let reply = store.reader().range(&request).unwrap();
+    let bytes = reply.items.encoded_bytes() as usize;
+    for (piece_bytes, pieces) in [(bytes / 4, 4), (bytes / 2, 2), (bytes - 1, 1), (bytes, 1), (bytes + 1, 1), (0, 4)] {
+        let mut items = store.reader().range(&request).unwrap().items;
+        let mut sent = 0;
+        let taken = std::iter::repeat_with(|| {
+            let mut out = Vec::new();
+            let more = items.next_encoded(&mut out, piece_bytes).unwrap();
+            sent += out.len();
+            more
+        });
+        assert_eq!(taken.take_while(|more| *more).count() + 1, pieces, "pieces of {piece_bytes} of {bytes} bytes");
+        assert_eq!(sent, bytes);
+    }
 }

@@ -36,7 +36,7 @@ fn member(id: u64, url: &str) -> Member {
 async fn peer(id: u64) -> Peer {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
     let url = format!("http://{}", listener.local_addr().expect("address"));
-    let config = StoreConfig { revlog: RevLogConfig { segment_bytes: 1 << 20, buffer_bytes: 4096 }, quota_bytes: 0 };
+    let config = StoreConfig { revlog: RevLogConfig { segment_bytes: 1 << 20, buffer_bytes: 4096 } };
     let bootstrap = Bootstrap { members: vec![member(id, &url)], conf_state: ConfState::default() };
     let store = Store::open(Arc::new(MemoryDisk::default()), "store", config, bootstrap).expect("store");
     let mailbox = Arc::new(Mailbox::default());

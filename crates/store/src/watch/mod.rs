@@ -77,7 +77,7 @@ pub enum Delivery {
     Events {
         /// The watcher.
         watch_id: i64,
-        /// The revision up to which the watcher has everything (for the header).
+        /// The revision up to which the watcher has everything (for the header); at or beyond the last event.
         revision: i64,
         /// Encoded `mvccpb.Event`s.
         events: Vec<Bytes>,

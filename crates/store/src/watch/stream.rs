@@ -160,13 +160,11 @@ impl WatchStream {
         let (watch_id, spec) = (watcher.watch_id, &watcher.spec);
         let next = match history::read(core, &spec.range, watcher.from, published) {
             Ok(piece) => {
-                let mut revision = 0;
                 let mut events = Vec::new();
                 for event in &piece.events {
                     if (event.deletion && spec.no_delete) || (!event.deletion && spec.no_put) {
                         continue;
                     }
-                    revision = event.main;
                     *budget = budget.saturating_sub(event.bytes());
                     match event.encoded(spec.prev_kv, core) {
                         Ok(encoded) => events.push(encoded),
@@ -174,7 +172,9 @@ impl WatchStream {
                     }
                 }
                 if !events.is_empty() {
-                    out.push(Delivery::Events { watch_id, revision, events });
+                    // Beyond the last event: everything below `next` was looked at. In one piece that is the store's
+                    // revision, which etcd tells a watcher that catches up.
+                    out.push(Delivery::Events { watch_id, revision: piece.next - 1, events });
                 }
                 piece.next
             }

@@ -7,9 +7,10 @@ use crate::notation::{self, Words};
 use bytes::Bytes;
 use prost::Message;
 use quorate_proto::etcdserverpb::alarm_request::AlarmAction;
+use quorate_proto::etcdserverpb::request_op::Request;
 use quorate_proto::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmType, CompactionRequest, LeaseGrantRequest, LeaseRevokeRequest, RangeResponse,
-    ResponseHeader,
+    ResponseHeader, TxnRequest,
 };
 use quorate_proto::mvccpb::Event;
 use quorate_proto::quoratepb::command::Operation;
@@ -20,15 +21,13 @@ use quorate_store::outcome::{LeaseChange, Outcome, Reply, ReplyBody};
 use quorate_store::range::KeyRange;
 use quorate_store::revlog::RevLogConfig;
 use quorate_store::store::{Bootstrap, Store, StoreConfig};
-use quorate_store::txn::is_read_only;
 use quorate_store::watch::{Delivery, StreamLimits, WatchRefused, WatchSpec, WatchStream};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// Small files, so that a script of a few commands has several segments.
-const CONFIG: StoreConfig =
-    StoreConfig { revlog: RevLogConfig { segment_bytes: 512, buffer_bytes: 128 }, quota_bytes: 0 };
+const CONFIG: StoreConfig = StoreConfig { revlog: RevLogConfig { segment_bytes: 512, buffer_bytes: 128 } };
 
 /// An applied entry.
 struct Entry {
@@ -166,7 +165,7 @@ impl Machine {
             "del" => Operation::DeleteRange(notation::delete(words)),
             "txn" => {
                 let request = notation::txn(words);
-                if is_read_only(&request) {
+                if writes_nothing(&request) {
                     // Answered by the reader, as a member does.
                     words.rewind();
                     return None;
@@ -349,6 +348,15 @@ impl Machine {
 
 fn failed(error: &Error) -> String {
     format!("error: {error}\n")
+}
+
+/// Whether a member answers the transaction from its copy, without the log.
+fn writes_nothing(request: &TxnRequest) -> bool {
+    request.success.iter().chain(&request.failure).all(|operation| match &operation.request {
+        Some(Request::RequestRange(_)) | None => true,
+        Some(Request::RequestTxn(nested)) => writes_nothing(nested),
+        Some(Request::RequestPut(_) | Request::RequestDeleteRange(_)) => false,
+    })
 }
 
 fn alarm(words: &mut Words<'_>) -> AlarmRequest {
