@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// Opens the store of a disk.
 pub(crate) fn open(disk: &MemoryDisk) -> Result<Store, DiskError> {
-    let config = StoreConfig { revlog: RevLogConfig { segment_bytes: 700, buffer_bytes: 200 }, quota_bytes: 0 };
+    let config = StoreConfig { revlog: RevLogConfig { segment_bytes: 700, buffer_bytes: 200 } };
     Store::open(Arc::new(disk.clone()), "store", config, Bootstrap::default())
 }
 
