@@ -100,14 +100,15 @@ pub enum Greeting {
 fn serve(config: Config, greeting: Greeting) -> anyhow::Result<()> {
     log_settings(&config);
     let _locks = lock_folders(&config)?;
-    let data = open_data(&config)?;
+    let metrics = Arc::new(Metrics::new());
+    let data = open_data(&config, &metrics)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()
         .context("cannot start the network runtime")?;
     let handle = runtime.handle().clone();
-    runtime.block_on(run_member(config, data, handle, greeting))
+    runtime.block_on(run_member(config, data, metrics, handle, greeting))
 }
 
 fn log_settings(config: &Config) {
@@ -193,12 +194,13 @@ struct Data {
 }
 
 /// Opens store and log, or makes them for a new member.
-fn open_data(config: &Config) -> anyhow::Result<Data> {
-    let member_disk: Arc<dyn Disk> = Arc::new(RealDisk::new(config.data_dir.join("member"), durability(config)));
-    let (wal_disk, wal_folder): (Arc<dyn Disk>, &str) = match &config.wal_dir {
-        None => (member_disk.clone(), "wal"),
-        Some(folder) => (Arc::new(RealDisk::new(folder, durability(config))), "wal"),
-    };
+fn open_data(config: &Config, metrics: &Metrics) -> anyhow::Result<Data> {
+    let member_folder = config.data_dir.join("member");
+    let wal_root = config.wal_dir.as_deref().unwrap_or(&member_folder);
+    let member_disk: Arc<dyn Disk> = Arc::new(RealDisk::new(&member_folder, durability(config)));
+    let wal_disk: Arc<dyn Disk> =
+        Arc::new(RealDisk::new(wal_root, durability(config)).timed(metrics.wal_times.clone()));
+    let wal_folder = "wal";
     let kept_identity = Wal::identity_of(&*wal_disk, wal_folder).context("cannot read the log's first segment")?;
     let has_wal = kept_identity.is_some();
     let has_store = member_disk.list("store").context("cannot list the store's folder")?.iter().any(|f| f == "CURRENT");
@@ -241,8 +243,6 @@ fn open_data(config: &Config) -> anyhow::Result<Data> {
         revlog: RevLogConfig { segment_bytes: REVISION_SEGMENT_BYTES, buffer_bytes: REVISION_BUFFER_BYTES },
     };
     let initial_members = bootstrap.members.clone();
-    let member_folder = config.data_dir.join("member");
-    let wal_root = config.wal_dir.as_deref().unwrap_or(&member_folder);
     let store = Store::open(member_disk, "store", store_config, bootstrap)
         .with_context(|| format!("in {}", member_folder.display()))?;
     ensure!(
@@ -267,7 +267,7 @@ struct Running {
     threads: Vec<JoinHandle<()>>,
 }
 
-fn start_threads(config: &Config, data: Data, runtime: Handle) -> anyhow::Result<Running> {
+fn start_threads(config: &Config, data: Data, metrics: &Arc<Metrics>, runtime: Handle) -> anyhow::Result<Running> {
     let Data { store, wal, recovered, identity, .. } = data;
     let clock = Clock::start();
     let reader = store.reader();
@@ -286,6 +286,7 @@ fn start_threads(config: &Config, data: Data, runtime: Handle) -> anyhow::Result
         mailbox: mailbox.clone(),
         apply: apply_tasks.clone(),
         snapshots: snapshots.clone(),
+        metrics: metrics.clone(),
         runtime,
     });
     transport.refresh(&reader.members());
@@ -332,18 +333,20 @@ fn start_threads(config: &Config, data: Data, runtime: Handle) -> anyhow::Result
         status: status.clone(),
         clock,
         election_timeout_ms: config.election_timeout_ms,
+        metrics: metrics.clone(),
     });
     let disk_thread = {
-        let mailbox = mailbox.clone();
-        threads::spawn("disk", move || threads::disk::run(wal, &disk_queue, &mailbox))
+        let (mailbox, metrics) = (mailbox.clone(), metrics.clone());
+        threads::spawn("disk", move || threads::disk::run(wal, &disk_queue, &mailbox, &metrics))
     };
     let apply_thread = ApplyThread {
         store,
         tasks: apply_queue,
         mailbox: mailbox.clone(),
         waiting: waiting.clone(),
-        snapshots,
+        snapshots: snapshots.clone(),
         peers: transport.clone(),
+        metrics: metrics.clone(),
         snapshot_count: config.snapshot_count,
         entries_since_checkpoint: 0,
     };
@@ -356,6 +359,8 @@ fn start_threads(config: &Config, data: Data, runtime: Handle) -> anyhow::Result
         disk: disk_tasks,
         apply: apply_tasks,
         peers: transport.clone(),
+        snapshots,
+        metrics: metrics.clone(),
         tick: Duration::from_millis(config.heartbeat_interval_ms),
     };
     let threads = vec![
@@ -366,7 +371,13 @@ fn start_threads(config: &Config, data: Data, runtime: Handle) -> anyhow::Result
     Ok(Running { backend, mailbox, waiting, transport, threads })
 }
 
-async fn run_member(config: Config, data: Data, runtime: Handle, greeting: Greeting) -> anyhow::Result<()> {
+async fn run_member(
+    config: Config,
+    data: Data,
+    metrics: Arc<Metrics>,
+    runtime: Handle,
+    greeting: Greeting,
+) -> anyhow::Result<()> {
     let mut signals = StopSignals::listen().context("cannot listen for signals")?;
     let client_listeners = bind_all(&config.listen_client_urls)?;
     let peer_listeners = bind_all(&config.listen_peer_urls)?;
@@ -379,7 +390,7 @@ async fn run_member(config: Config, data: Data, runtime: Handle, greeting: Greet
             "added member"
         );
     }
-    let running = start_threads(&config, data, runtime)?;
+    let running = start_threads(&config, data, &metrics, runtime)?;
     tokio::spawn(running.backend.clone().run_gathering());
     tokio::spawn(running.backend.clone().run_expiry());
     for (address, listener) in peer_listeners {
@@ -389,7 +400,7 @@ async fn run_member(config: Config, data: Data, runtime: Handle, greeting: Greet
     let (stop, stopped) = watch::channel(false);
     let surface = Arc::new(ClientSurface::new(
         running.backend.clone(),
-        Arc::new(Metrics::new()),
+        metrics,
         Duration::from_millis(config.election_timeout_ms),
     ));
     let room = Arc::new(Semaphore::new(CLIENT_CONNECTIONS_MAX));

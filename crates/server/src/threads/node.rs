@@ -5,9 +5,11 @@
 
 use crate::backend::{CallError, Clock, StatusBoard};
 use crate::mailbox::{Mailbox, Turn};
+use crate::metrics::Metrics;
 use crate::peer::Transport;
 use crate::threads::apply::ApplyTask;
 use crate::threads::disk::DiskTask;
+use crate::threads::snapshots::SnapshotRoom;
 use crate::waiting::Waiting;
 use crossbeam_channel::Sender;
 use quorate_node::Node;
@@ -29,6 +31,8 @@ pub(crate) struct NodeThread {
     pub(crate) disk: Sender<DiskTask>,
     pub(crate) apply: Sender<ApplyTask>,
     pub(crate) peers: Transport,
+    pub(crate) snapshots: Arc<SnapshotRoom>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) tick: Duration,
 }
 
@@ -47,19 +51,33 @@ impl NodeThread {
                 next_tick += self.tick;
                 ticks += 1;
             }
+            if ticks > 1 {
+                let status = self.node.status();
+                if status.leader == status.id && !status.sole_voter {
+                    self.metrics.heartbeat_send_failures.increment();
+                }
+            }
             if next_tick <= now {
                 next_tick = now + self.tick;
             }
+            let mut arrived = false;
             for input in turn.inputs.drain(..) {
-                if let Input::Read { ticket } = input {
-                    self.waiting.close_read_group(ticket);
+                match input {
+                    Input::Read { ticket } => self.waiting.close_read_group(ticket),
+                    Input::SnapshotArrived { .. } => arrived = true,
+                    _ => {}
                 }
                 self.node.handle(now_ms, input);
             }
             if !turn.commands.is_empty() {
                 self.node.handle(now_ms, Input::Propose(std::mem::take(&mut turn.commands)));
             }
-            for effect in self.node.effects(now_ms) {
+            let effects = self.node.effects(now_ms);
+            // What raft takes is installed in the turn in which it arrived, or never.
+            if arrived && !effects.iter().any(|effect| matches!(effect, Effect::InstallSnapshot(_))) {
+                self.snapshots.discard_arrived();
+            }
+            for effect in effects {
                 self.carry_out(effect);
             }
             self.status.publish_log(&self.node.status());

@@ -38,10 +38,20 @@ impl SnapshotRoom {
         self.state.lock().built.clone().filter(|built| built.checkpoint.applied_index == index)
     }
 
-    /// Claims the right to receive; `None` while another one arrives.
+    /// Claims the right to receive; `None` while another one arrives, or is here and not installed: receiving removes
+    /// what an earlier one left.
     pub(crate) fn begin_receiving(self: &Arc<Self>) -> Option<Receiving> {
-        let was_receiving = std::mem::replace(&mut self.state.lock().is_receiving, true);
-        (!was_receiving).then(|| Receiving(self.clone()))
+        let mut state = self.state.lock();
+        if state.arrived.is_some() || state.is_receiving {
+            return None;
+        }
+        state.is_receiving = true;
+        Some(Receiving(self.clone()))
+    }
+
+    /// Raft did not take the one that arrived.
+    pub(crate) fn discard_arrived(&self) {
+        self.state.lock().arrived = None;
     }
 
     /// A snapshot arrived whole.
