@@ -10,9 +10,12 @@ use crate::{go, tidy as rules};
 /// The workspace that drives the published Rust client, apart from the product's, as a user's program is.
 const RUST_CLIENT: &str = "tests/rust/Cargo.toml";
 
+/// The workspace of the coverage-guided targets. It needs a C++ compiler, and is only held to rustfmt.
+const FUZZ: &str = "fuzz/Cargo.toml";
+
 /// `cargo xtask test --quick`
 pub(crate) fn test_quick() -> Result<Total> {
-    tests("workspace", cargo().args(["test", "--workspace", "--no-fail-fast"]), Show::All)
+    tests("workspace", cargo().args(["test", "--locked", "--workspace", "--tests", "--no-fail-fast"]), Show::All)
 }
 
 /// `cargo xtask test`
@@ -40,7 +43,8 @@ pub(crate) fn test_programs() -> Result<Total> {
 pub(crate) fn lints() -> Result<Total> {
     let mut total = check("fmt", cargo().args(["fmt", "--all", "--check"]))?;
     total = total.and(check("fmt of the rust client", rust_client("fmt").args(["--all", "--check"]))?);
-    let clippy = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
+    total = total.and(check("fmt of the fuzz targets", cargo().args(["fmt", "--manifest-path", FUZZ, "--check"]))?);
+    let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
     total = total.and(check("clippy", cargo().args(clippy))?);
     required(rust_client("build").args(["--quiet", "--package", "protoc"]))?;
     let clippy = ["--quiet", "--all-targets", "--", "-D", "warnings"];
@@ -59,8 +63,10 @@ pub(crate) fn tidy() -> Result<Total> {
 }
 
 fn build_programs() -> Result<()> {
-    required(cargo().args(["build", "--profile", "fast", "--bin", "quorate", "--package", "quorate"]))?;
-    go::build(&target_dir().join("fast/quorate"))
+    // The same packages and kinds of targets as the workspace's tests: other choices switch other features of the
+    // dependencies on, and everything would be compiled again.
+    required(cargo().args(["build", "--locked", "--workspace", "--bins", "--tests"]))?;
+    go::build(&target_dir().join("debug/quorate"))
 }
 
 fn rust_client(subcommand: &str) -> Command {
