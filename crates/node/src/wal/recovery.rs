@@ -266,7 +266,9 @@ impl Replay {
             return Ok(());
         }
         self.entries.truncate((entry.index - self.start.index - 1) as usize);
-        self.entries.push(entry);
+        // A copy: the segment's whole content must not live as long as its last entry.
+        let (data, context) = (Bytes::copy_from_slice(&entry.data), Bytes::copy_from_slice(&entry.context));
+        self.entries.push(LogEntry { data, context, ..entry });
         Ok(())
     }
 }

@@ -93,7 +93,9 @@ impl FrameReader {
             return Ok(None);
         }
         self.buffer.advance(HEADER_BYTES);
-        let payload = self.buffer.split_to(length).freeze();
+        // A copy: what is decoded from it lives as long as the log's entries do, and must not hold the read buffer alive.
+        let payload = Bytes::copy_from_slice(&self.buffer[..length]);
+        self.buffer.advance(length);
         if crc32c::crc32c(&payload) == checksum { Ok(Some(payload)) } else { Err(FrameError::Checksum) }
     }
 }
