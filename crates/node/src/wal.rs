@@ -119,6 +119,7 @@ pub struct Wal {
     last: (u64, u64),
     buffer: Vec<u8>,
     poisoned: bool,
+    written_bytes: u64,
 }
 
 impl Wal {
@@ -167,6 +168,7 @@ impl Wal {
             last: found.last,
             buffer: Vec::new(),
             poisoned: false,
+            written_bytes: 0,
         };
         wal.keep_spares().map_err(|error| DiskError::io(folder, error))?;
         Ok((wal, found.recovered))
@@ -211,6 +213,11 @@ impl Wal {
         Ok(())
     }
 
+    /// What was appended since this log was opened, bytes.
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes
+    }
+
     /// What the log takes of the disk, spare segments included, bytes.
     pub fn disk_bytes(&self) -> u64 {
         let sealed: u64 = self.sealed.iter().map(|sealed| sealed.file_bytes).sum();
@@ -253,6 +260,7 @@ impl Wal {
         let path = segment_path(&self.folder, self.active.sequence);
         self.poison_on_error(&path, result)?;
         self.active.offset += self.buffer.len() as u64;
+        self.written_bytes += self.buffer.len() as u64;
         self.next_frame += 1;
         self.note(records);
         if self.buffer.capacity() > ZERO_CHUNK_BYTES * 8 {

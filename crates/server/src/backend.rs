@@ -3,6 +3,7 @@
 //! Knows nothing of gRPC or HTTP; the tables of waiting callers are `waiting`'s.
 
 use crate::mailbox::Mailbox;
+use crate::metrics::Metrics;
 use crate::waiting::Waiting;
 use parking_lot::Mutex;
 use quorate_node::api::{Input, NodeStatus, Refusal};
@@ -86,6 +87,7 @@ struct Inner {
     status: StatusBoard,
     clock: Clock,
     call_ms: u64,
+    metrics: Arc<Metrics>,
 }
 
 /// Milliseconds since the process began, never going back.
@@ -162,11 +164,13 @@ pub(crate) struct BackendParts {
     pub(crate) status: StatusBoard,
     pub(crate) clock: Clock,
     pub(crate) election_timeout_ms: u64,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Backend {
     pub(crate) fn new(parts: BackendParts) -> Self {
-        let BackendParts { reader, identity, limits, mailbox, waiting, status, clock, election_timeout_ms } = parts;
+        let BackendParts { reader, identity, limits, mailbox, waiting, status, clock, election_timeout_ms, metrics } =
+            parts;
         let call_ms = CALL_MS + 2 * election_timeout_ms;
         Self {
             inner: Arc::new(Inner {
@@ -180,6 +184,7 @@ impl Backend {
                 status,
                 clock,
                 call_ms,
+                metrics,
             }),
         }
     }
@@ -226,8 +231,19 @@ impl Backend {
     pub fn subscribe_status(&self) -> watch::Receiver<NodeStatus> {
         self.inner.status.subscribe()
     }
+    /// Commands of this member that wait for their outcome.
+    pub fn proposals_pending(&self) -> u64 {
+        self.inner.waiting.commands() as u64
+    }
     /// Replicates a command and answers when this member applied it.
     pub async fn propose(&self, operation: Operation) -> Result<Reply, CallError> {
+        let outcome = self.replicate(operation).await;
+        if matches!(outcome, Err(CallError::Refused(_) | CallError::TimedOut)) {
+            self.inner.metrics.proposals_failed.increment();
+        }
+        outcome
+    }
+    async fn replicate(&self, operation: Operation) -> Result<Reply, CallError> {
         let inner = &*self.inner;
         let mut command = Command { id: 0, operation: Some(operation) };
         let (id, answer) = inner.waiting.enter_command(command.encoded_len(), self.deadline_ms())?;
@@ -248,6 +264,17 @@ impl Backend {
         if inner.status.is_sole_voter() {
             return Ok(());
         }
+        let confirmed = self.confirm_read().await;
+        if let Err(error) = &confirmed {
+            inner.metrics.read_indexes_failed.increment();
+            if *error == CallError::TimedOut {
+                inner.metrics.slow_read_indexes.increment();
+            }
+        }
+        confirmed
+    }
+    async fn confirm_read(&self) -> Result<(), CallError> {
+        let inner = &*self.inner;
         let (ticket, answer) = inner.waiting.enter_read(self.deadline_ms())?;
         if let Some(ticket) = ticket {
             inner.mailbox.post(Input::Read { ticket });

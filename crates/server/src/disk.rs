@@ -3,12 +3,14 @@
 //! Owns nothing but the root's path. The invariant: what `sync`, `sync_dir` and `create_folder` answer with success is
 //! on the disk, unless the user gave that up with `--unsafe-no-fsync`.
 
+use crate::metrics::Histogram;
 use quorate_store::disk::{Disk, DiskFile};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Mode of every folder that holds data.
 const FOLDER_MODE: u32 = 0o700;
@@ -24,17 +26,32 @@ pub enum Durability {
     Unsynced,
 }
 
+/// How long writes and syncs take, seconds.
+#[derive(Debug)]
+pub struct DiskTimes {
+    /// Of each write.
+    pub write_seconds: Histogram,
+    /// Of each sync.
+    pub sync_seconds: Histogram,
+}
+
 /// A root folder.
 #[derive(Debug)]
 pub struct RealDisk {
     root: PathBuf,
     durability: Durability,
+    times: Option<Arc<DiskTimes>>,
 }
 
 impl RealDisk {
     /// A disk below `root`, which need not exist yet.
     pub fn new(root: impl Into<PathBuf>, durability: Durability) -> Self {
-        Self { root: root.into(), durability }
+        Self { root: root.into(), durability, times: None }
+    }
+
+    /// The same disk, its files' writes and syncs timed.
+    pub fn timed(self, times: Arc<DiskTimes>) -> Self {
+        Self { times: Some(times), ..self }
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -67,7 +84,7 @@ impl RealDisk {
     }
 
     fn opened(&self, file: File) -> Arc<dyn DiskFile> {
-        Arc::new(RealFile { file, durability: self.durability })
+        Arc::new(RealFile { file, durability: self.durability, times: self.times.clone() })
     }
 }
 
@@ -127,6 +144,17 @@ impl Disk for RealDisk {
 struct RealFile {
     file: File,
     durability: Durability,
+    times: Option<Arc<DiskTimes>>,
+}
+
+impl RealFile {
+    fn time<T>(&self, of: impl Fn(&DiskTimes) -> &Histogram, work: impl FnOnce() -> T) -> T {
+        let Some(times) = &self.times else { return work() };
+        let started = Instant::now();
+        let done = work();
+        of(times).observe(started.elapsed().as_secs_f64());
+        done
+    }
 }
 
 impl DiskFile for RealFile {
@@ -143,11 +171,11 @@ impl DiskFile for RealFile {
         Ok(done)
     }
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(data, offset)
+        self.time(|times| &times.write_seconds, || self.file.write_all_at(data, offset))
     }
     fn sync(&self) -> io::Result<()> {
         match self.durability {
-            Durability::Synced => self.file.sync_data(),
+            Durability::Synced => self.time(|times| &times.sync_seconds, || self.file.sync_data()),
             Durability::Unsynced => Ok(()),
         }
     }
@@ -218,6 +246,20 @@ mod tests {
         disk.remove_folder("x").expect("remove");
         disk.remove_folder("x").expect("removing what is absent is no error");
         assert_eq!(disk.open("x/2.seg").err().map(|error| error.kind()), Some(io::ErrorKind::NotFound));
+    }
+
+    #[test]
+    fn writes_and_syncs_are_timed_when_asked_for() {
+        let folder = Folder::new("times");
+        let seconds = || Histogram::exponential(0.001, 2.0, 14);
+        let times = Arc::new(DiskTimes { write_seconds: seconds(), sync_seconds: seconds() });
+        let disk = RealDisk::new(&folder.0, Durability::Synced).timed(times.clone());
+        disk.create_folder("a").expect("folder");
+        let file = disk.create("a/f").expect("file");
+        file.write_at(b"x", 0).expect("write");
+        file.write_at(b"y", 1).expect("write");
+        file.sync().expect("sync");
+        assert_eq!((times.write_seconds.count(), times.sync_seconds.count()), (2, 1));
     }
 
     #[test]

@@ -115,6 +115,11 @@ impl Waiting {
         id >= self.first_id && id < self.next_id.load(Ordering::Relaxed)
     }
 
+    /// Commands that wait for their outcome.
+    pub(crate) fn commands(&self) -> usize {
+        self.commands.lock().waiters.len()
+    }
+
     /// Answers commands, with one lock for all of them.
     pub(crate) fn answer_commands(&self, answers: impl IntoIterator<Item = (u64, CommandAnswer)>) {
         let mut ready = Vec::new();

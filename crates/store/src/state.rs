@@ -83,7 +83,7 @@ impl Core {
 pub(crate) fn visible(versions: &[Version], revision: i64) -> Option<&Version> {
     let newest = match versions.last() {
         Some(last) if last.main <= revision => last,
-        _ => &versions[..versions.partition_point(|version| version.main <= revision)].last()?,
+        _ => versions[..versions.partition_point(|version| version.main <= revision)].last()?,
     };
     (!newest.is_deletion()).then_some(newest)
 }

@@ -27,6 +27,11 @@ impl Histogram {
         self.sum.fetch_update(Relaxed, Relaxed, added).expect("the update never declines");
     }
 
+    /// How many values were counted.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().map(|count| count.load(Relaxed)).sum()
+    }
+
     /// Upper bounds and how many values lie at or below each; all values; their sum.
     pub(crate) fn read(&self) -> (Vec<(f64, u64)>, u64, f64) {
         let mut total = 0;

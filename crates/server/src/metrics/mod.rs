@@ -11,6 +11,7 @@ pub use histogram::Histogram;
 pub(crate) use page::page;
 
 use crate::api::method::Method;
+use crate::disk::DiskTimes;
 use crate::grpc::status::Code;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -142,34 +143,24 @@ pub struct Metrics {
     pub health_successes: Counter,
     /// `/health` answers that said no.
     pub health_failures: Counter,
-    /// Syncs of the log, seconds.
-    pub wal_fsync_seconds: Histogram,
-    /// Writes to the log, seconds.
-    pub wal_write_seconds: Histogram,
-    /// Bytes written to the log.
+    /// Writes and syncs of the log's files.
+    pub wal_times: Arc<DiskTimes>,
+    /// Bytes appended to the log.
     pub wal_write_bytes: Counter,
     /// Checkpoints of the store written durably, seconds.
     pub backend_commit_seconds: Histogram,
+    /// Committed entries applied, seconds for each.
+    pub apply_seconds: Histogram,
     /// Entries applied that took longer than etcd's limit of 100 ms.
     pub slow_applies: Counter,
-    /// Commands that wait for their answer.
-    pub proposals_pending: Gauge,
     /// Commands that got no answer or were refused.
     pub proposals_failed: Counter,
     /// Linearizable reads that could not be confirmed.
     pub read_indexes_failed: Counter,
-    /// Linearizable reads whose confirmation took longer than etcd's limit.
+    /// Those of them that got no answer in time.
     pub slow_read_indexes: Counter,
-    /// Heartbeats that could not be sent in time.
+    /// Heartbeats of this leader that were late by an interval or more.
     pub heartbeat_send_failures: Counter,
-    /// Leases granted.
-    pub leases_granted: Counter,
-    /// Leases renewed.
-    pub leases_renewed: Counter,
-    /// Leases revoked.
-    pub leases_revoked: Counter,
-    /// Leases that ran out.
-    pub leases_expired: Counter,
     /// Events handed to watchers.
     pub events_sent: Counter,
     /// Hashes of the whole history, seconds.
@@ -216,20 +207,15 @@ impl Metrics {
             client_connections: Gauge::default(),
             health_successes: Counter::default(),
             health_failures: Counter::default(),
-            wal_fsync_seconds: seconds(),
-            wal_write_seconds: seconds(),
+            wal_times: Arc::new(DiskTimes { write_seconds: seconds(), sync_seconds: seconds() }),
             wal_write_bytes: Counter::default(),
             backend_commit_seconds: seconds(),
+            apply_seconds: Histogram::exponential(0.0001, 2.0, 20),
             slow_applies: Counter::default(),
-            proposals_pending: Gauge::default(),
             proposals_failed: Counter::default(),
             read_indexes_failed: Counter::default(),
             slow_read_indexes: Counter::default(),
             heartbeat_send_failures: Counter::default(),
-            leases_granted: Counter::default(),
-            leases_renewed: Counter::default(),
-            leases_revoked: Counter::default(),
-            leases_expired: Counter::default(),
             events_sent: Counter::default(),
             hash_seconds: Histogram::exponential(0.01, 2.0, 15),
             hash_revision_seconds: Histogram::exponential(0.01, 2.0, 15),

@@ -9,6 +9,21 @@ use crate::metrics::exposition::{Exposition, Kind, label};
 use crate::version;
 use quorate_proto::etcdserverpb::AlarmType;
 
+/// What `--feature-gates` may name; none of it changes anything here.
+const FEATURES: [(&str, &str); 11] = [
+    ("AllAlpha", "ALPHA"),
+    ("AllBeta", "BETA"),
+    ("CompactHashCheck", "ALPHA"),
+    ("FastLeaseKeepAlive", "BETA"),
+    ("InitialCorruptCheck", "ALPHA"),
+    ("LeaseCheckpoint", "ALPHA"),
+    ("LeaseCheckpointPersist", "ALPHA"),
+    ("PriorityRequest", "ALPHA"),
+    ("SetMemberLocalAddr", "ALPHA"),
+    ("StopGRPCServiceOnDefrag", "ALPHA"),
+    ("TxnModeWriteWithSharedBuffer", "BETA"),
+];
+
 /// The text of `/metrics`.
 pub(crate) fn page(surface: &ClientSurface) -> String {
     let mut out = Exposition::default();
@@ -147,18 +162,14 @@ fn store(out: &mut Exposition, surface: &ClientSurface) {
         ("etcd_mvcc_delete_total", "Total number of deletes seen by this member.", stats.deletes),
         ("etcd_mvcc_txn_total", "Total number of txns seen by this member.", stats.txns),
         ("etcd_mvcc_range_total", "Total number of ranges seen by this member.", stats.ranges),
-        ("etcd_debugging_lease_granted_total", "The total number of granted leases.", metrics.leases_granted.get()),
+        ("etcd_debugging_lease_granted_total", "The total number of granted leases.", stats.leases_granted),
         (
             "etcd_debugging_lease_renewed_total",
             "The number of renewed leases seen by the leader.",
-            metrics.leases_renewed.get(),
+            stats.leases_renewed,
         ),
-        ("etcd_debugging_lease_revoked_total", "The total number of revoked leases.", metrics.leases_revoked.get()),
-        (
-            "etcd_debugging_server_lease_expired_total",
-            "The total number of expired leases.",
-            metrics.leases_expired.get(),
-        ),
+        ("etcd_debugging_lease_revoked_total", "The total number of revoked leases.", stats.leases_revoked),
+        ("etcd_debugging_server_lease_expired_total", "The total number of expired leases.", stats.leases_expired),
         ("etcd_debugging_mvcc_events_total", "Total number of events sent by this member.", metrics.events_sent.get()),
     ] {
         out.single(Kind::Counter, name, help, value);
@@ -250,7 +261,7 @@ fn node(out: &mut Exposition, surface: &ClientSurface) {
         Kind::Gauge,
         "etcd_server_proposals_pending",
         "The current number of pending proposals to commit.",
-        metrics.proposals_pending.get(),
+        surface.backend.proposals_pending(),
     );
     for (name, help, value) in [
         ("etcd_server_leader_changes_seen_total", "The number of leader changes seen.", status.leader_changes),
@@ -284,6 +295,14 @@ fn node(out: &mut Exposition, surface: &ClientSurface) {
     ] {
         out.single(Kind::Counter, name, help, value);
     }
+    out.histogram(
+        "etcd_server_apply_duration_seconds",
+        "The latency distributions of v2 apply called by backend. Here: of applying one entry, which holds many requests.",
+        [(
+            [label("op", "Entry"), label("success", true), label("version", "v3")].join(","),
+            &metrics.apply_seconds,
+        )],
+    );
     out.labelled(
         Kind::Gauge,
         "etcd_server_id",
@@ -295,6 +314,18 @@ fn node(out: &mut Exposition, surface: &ClientSurface) {
         "etcd_server_version",
         "Which version is running. 1 for 'server_version' label with current version.",
         [(label("server_version", version::ETCD), 1u64)],
+    );
+    out.labelled(
+        Kind::Gauge,
+        "etcd_server_go_version",
+        "Which Go version server is running with. This server is not a Go program.",
+        [(label("server_go_version", "none"), 1u64)],
+    );
+    out.labelled(
+        Kind::Gauge,
+        "etcd_server_feature_enabled",
+        "Whether or not a feature is enabled. 1 is enabled, 0 is not.",
+        FEATURES.map(|(name, stage)| ([label("name", name), label("stage", stage)].join(","), 0u64)),
     );
     out.labelled(
         Kind::Gauge,
@@ -319,7 +350,7 @@ fn disk_and_network(out: &mut Exposition, surface: &ClientSurface) {
         (
             "etcd_disk_wal_fsync_duration_seconds",
             "The latency distributions of fsync called by WAL.",
-            &metrics.wal_fsync_seconds,
+            &metrics.wal_times.sync_seconds,
         ),
         (
             "etcd_mvcc_hash_duration_seconds",
@@ -334,7 +365,7 @@ fn disk_and_network(out: &mut Exposition, surface: &ClientSurface) {
         (
             "etcd_disk_wal_write_duration_seconds",
             "The latency distributions of write called by WAL.",
-            &metrics.wal_write_seconds,
+            &metrics.wal_times.write_seconds,
         ),
         (
             "etcd_disk_backend_commit_duration_seconds",
@@ -360,11 +391,12 @@ fn disk_and_network(out: &mut Exposition, surface: &ClientSurface) {
         "The current number of active peer connections.",
         peers.iter().map(|(id, counters)| (pair(id), counters.active.get())),
     );
+    let members = surface.backend.reader().members();
     out.labelled(
         Kind::Gauge,
         "etcd_network_known_peers",
         "The current number of known peers.",
-        peers.iter().map(|(id, _)| (pair(id), 1u64)),
+        members.iter().map(|member| (pair(&format!("{:x}", member.id)), 1u64)),
     );
     out.labelled(
         Kind::Counter,

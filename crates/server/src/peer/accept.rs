@@ -3,6 +3,7 @@
 use super::frame::{FrameError, FrameReader};
 use super::transport::Transport;
 use super::{CLUSTER_HEADER, FROM_HEADER, PROTOCOL, SNAPSHOT_PATH, STREAM_PATH, TO_HEADER, dial, snapshot};
+use crate::metrics::PeerCounters;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
@@ -177,13 +178,16 @@ fn check(headers: &http::HeaderMap, transport: &Transport) -> Result<u64, &'stat
 async fn receive_messages(mut stream: TcpStream, mut frames: FrameReader, from: u64, transport: &Transport) {
     let Some(link) = transport.link(from) else { return };
     link.incoming_opened();
-    match receive_until_end(&mut stream, &mut frames, from, transport).await {
+    match receive_until_end(&mut stream, &mut frames, from, transport, link.counters()).await {
         Ok(()) | Err(FrameError::Io(_)) => {}
-        Err(error) => tracing::warn!(
-            "remote-peer-id" = format!("{from:x}"),
-            error = error.to_string(),
-            "closed a peer's connection: it sent garbage"
-        ),
+        Err(error) => {
+            link.counters().received_failures.increment();
+            tracing::warn!(
+                "remote-peer-id" = format!("{from:x}"),
+                error = error.to_string(),
+                "closed a peer's connection: it sent garbage"
+            );
+        }
     }
     drop(stream);
     link.incoming_lost();
@@ -194,9 +198,11 @@ async fn receive_until_end(
     frames: &mut FrameReader,
     from: u64,
     transport: &Transport,
+    counters: &PeerCounters,
 ) -> Result<(), FrameError> {
     while let Some(payload) = frames.next(stream).await? {
         let bytes = payload.len();
+        counters.received_bytes.add(bytes as u64);
         let message = PeerMessage::decode(payload)?;
         let mailbox = &transport.config().mailbox;
         // Not reading on is what slows the sender down.

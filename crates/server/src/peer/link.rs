@@ -8,6 +8,7 @@ use super::dial::{DialError, Route, connect, dial};
 use super::{STREAM_PATH, frame};
 use crate::config::Address;
 use crate::mailbox::Mailbox;
+use crate::metrics::PeerCounters;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use quorate_node::api::Input;
@@ -67,8 +68,9 @@ struct Queue {
 }
 
 impl Queue {
-    /// Gives the message back when there is no room for it.
-    fn push(&mut self, queued: Queued, frames_max: usize, bytes_max: usize) -> Result<(), Queued> {
+    /// Answers how many messages had to go for it; gives the message back when there is no room for it.
+    fn push(&mut self, queued: Queued, frames_max: usize, bytes_max: usize) -> Result<u64, Queued> {
+        let mut dropped_count = 0;
         while self.frames.len() >= frames_max
             || (!self.frames.is_empty() && self.bytes + queued.framed.len() > bytes_max)
         {
@@ -76,10 +78,11 @@ impl Queue {
             let Some(oldest) = self.frames.iter().position(is_raft) else { return Err(queued) };
             let dropped = self.frames.remove(oldest).expect("a position in the queue");
             self.bytes -= dropped.framed.len();
+            dropped_count += 1;
         }
         self.bytes += queued.framed.len();
         self.frames.push_back(queued);
-        Ok(())
+        Ok(dropped_count)
     }
 
     fn take(&mut self) -> VecDeque<Queued> {
@@ -100,15 +103,21 @@ struct State {
 pub(crate) struct Link {
     peer: u64,
     mailbox: Arc<Mailbox>,
+    counters: Arc<PeerCounters>,
     state: Mutex<State>,
     queued: Notify,
     probe: Notify,
 }
 
 impl Link {
-    pub(crate) fn new(peer: u64, addresses: Vec<Address>, mailbox: Arc<Mailbox>) -> Self {
+    pub(crate) fn new(peer: u64, addresses: Vec<Address>, mailbox: Arc<Mailbox>, counters: Arc<PeerCounters>) -> Self {
         let state = State { addresses, ..State::default() };
-        Self { peer, mailbox, state: Mutex::new(state), queued: Notify::new(), probe: Notify::new() }
+        Self { peer, mailbox, counters, state: Mutex::new(state), queued: Notify::new(), probe: Notify::new() }
+    }
+
+    /// What is counted of the traffic with this peer.
+    pub(crate) fn counters(&self) -> &PeerCounters {
+        &self.counters
     }
 
     /// Puts a message into the queue.
@@ -120,8 +129,12 @@ impl Link {
             (was_empty, state.queue.push(queued, QUEUE_FRAMES_MAX, QUEUE_BYTES_MAX))
         };
         match result {
-            Ok(()) if was_empty => self.queued.notify_one(),
-            Ok(()) => {}
+            Ok(dropped) => {
+                self.counters.sent_failures.add(dropped);
+                if was_empty {
+                    self.queued.notify_one();
+                }
+            }
             Err(refused) => self.give_back([refused]),
         }
     }
@@ -129,6 +142,7 @@ impl Link {
     /// Tells the node of forwarded commands that never left.
     fn give_back(&self, unsent: impl IntoIterator<Item = Queued>) {
         for queued in unsent {
+            self.counters.sent_failures.increment();
             if let QueuedKind::Forward(rejected) = queued.kind {
                 let message = PeerMessage { kind: Some(peer_message::Kind::ForwardRejected(rejected)) };
                 self.mailbox.post(Input::Peer { from: self.peer, message });
@@ -180,7 +194,10 @@ impl Link {
                         "remote-peer-id" = format!("{:x}", self.peer),
                         "established a connection with a peer"
                     );
+                    self.counters.active.set(1);
                     self.pump(stream).await;
+                    self.counters.active.set(0);
+                    self.counters.disconnections.increment();
                     self.mailbox.post(Input::PeerLost { peer: self.peer, refused: false });
                     continue;
                 }
@@ -227,11 +244,13 @@ impl Link {
                         if frames.is_empty() {
                             break;
                         }
+                        let bytes: usize = frames.iter().map(|queued| queued.framed.len()).sum();
                         if let Err(error) = write_joined(&mut to, &mut frames).await {
                             self.give_back(frames);
                             self.log_lost(&error);
                             return;
                         }
+                        self.counters.sent_bytes.add(bytes as u64);
                     }
                 }
                 // The other side never says anything here: whatever comes is the end.

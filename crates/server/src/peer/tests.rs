@@ -5,6 +5,7 @@ use super::frame::frame;
 use super::{PeerConfig, STREAM_PATH, Transport, serve};
 use crate::config::parse_url;
 use crate::mailbox::{Mailbox, Turn};
+use crate::metrics::Metrics;
 use crate::threads::snapshots::SnapshotRoom;
 use quorate_node::api::Input;
 use quorate_proto::etcdserverpb::Member;
@@ -47,6 +48,7 @@ async fn peer(id: u64) -> Peer {
         mailbox: mailbox.clone(),
         apply: crossbeam_channel::bounded(1).0,
         snapshots: Arc::new(SnapshotRoom::default()),
+        metrics: Arc::new(Metrics::new()),
         runtime: tokio::runtime::Handle::current(),
     });
     let serving = tokio::spawn(serve(listener, transport.clone(), store.reader()));

@@ -5,6 +5,7 @@ use super::link::Link;
 use super::snapshot;
 use crate::config::{Address, parse_url};
 use crate::mailbox::Mailbox;
+use crate::metrics::Metrics;
 use crate::threads::apply::ApplyTask;
 use crate::threads::snapshots::SnapshotRoom;
 use crossbeam_channel::Sender;
@@ -26,6 +27,7 @@ pub(crate) struct PeerConfig {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) apply: Sender<ApplyTask>,
     pub(crate) snapshots: Arc<SnapshotRoom>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) runtime: Handle,
 }
 
@@ -74,13 +76,19 @@ impl Transport {
             .map(|member| (member.id, member.peer_ur_ls.iter().filter_map(|url| parse_url(url).ok()).collect()))
             .collect();
         let mut peers = self.inner.peers.lock();
-        peers.retain(|id, _| wanted.contains_key(id));
+        peers.retain(|id, _| {
+            let stays = wanted.contains_key(id);
+            if !stays {
+                config.metrics.forget_peer(*id);
+            }
+            stays
+        });
         for (id, addresses) in wanted {
             if let Some(peer) = peers.get(&id) {
                 peer.link.set_addresses(addresses);
                 continue;
             }
-            let link = Arc::new(Link::new(id, addresses, config.mailbox.clone()));
+            let link = Arc::new(Link::new(id, addresses, config.mailbox.clone(), config.metrics.peer(id)));
             let route = self.route(id);
             let sending = config.runtime.spawn(link.clone().run(route)).abort_handle();
             peers.insert(id, Peer { link, sending, receiving: None });

@@ -10,6 +10,7 @@
 
 use crate::backend::CallError;
 use crate::mailbox::Mailbox;
+use crate::metrics::Metrics;
 use crate::peer::Transport;
 use crate::shutdown::die;
 use crate::threads::snapshots::SnapshotRoom;
@@ -21,7 +22,7 @@ use quorate_store::home::SnapshotSink;
 use quorate_store::outcome::{LeaseChange, Outcome, Reply};
 use quorate_store::store::Store;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Changed bytes after which a checkpoint is taken.
@@ -34,6 +35,8 @@ const MAINTAIN_BYTES: usize = 256 << 10;
 const TASKS_PER_MAINTAIN: u32 = 64;
 /// Silence after which the store is asked whether there is something to compact.
 const QUIET: Duration = Duration::from_millis(20);
+/// An entry that takes longer counts as slow (etcd's limit).
+const SLOW_APPLY: Duration = Duration::from_millis(100);
 /// Outcomes collected before their callers are answered.
 const ANSWERS_MAX: usize = 512;
 
@@ -59,6 +62,7 @@ pub(crate) struct ApplyThread {
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) snapshots: Arc<SnapshotRoom>,
     pub(crate) peers: Transport,
+    pub(crate) metrics: Arc<Metrics>,
     /// `--snapshot-count`.
     pub(crate) snapshot_count: u64,
     /// Entries applied since the last checkpoint.
@@ -131,10 +135,16 @@ impl ApplyThread {
         let mut leases: Vec<LeaseChange> = Vec::new();
         let mut answers: Vec<(u64, Result<Reply, CallError>)> = Vec::new();
         for entry in entries {
+            let started = Instant::now();
             let mut outcome = match self.apply_one(entry) {
                 Ok(outcome) => outcome,
                 Err(error) => die("cannot apply an entry: this member stops", &error),
             };
+            let took = started.elapsed();
+            self.metrics.apply_seconds.observe(took.as_secs_f64());
+            if took > SLOW_APPLY {
+                self.metrics.slow_applies.increment();
+            }
             leases.append(&mut outcome.leases);
             answers.extend(outcome.replies.into_iter().map(|(id, reply)| (id, reply.map_err(CallError::Store))));
             if outcome.members_changed {
@@ -170,8 +180,10 @@ impl ApplyThread {
     }
 
     fn checkpoint(&mut self) {
+        let started = Instant::now();
         match self.store.checkpoint() {
             Ok(index) => {
+                self.metrics.backend_commit_seconds.observe(started.elapsed().as_secs_f64());
                 self.entries_since_checkpoint = 0;
                 tracing::debug!("applied-index" = index, "wrote a checkpoint");
                 self.mailbox.post(Input::Checkpointed { index });

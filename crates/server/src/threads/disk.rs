@@ -5,6 +5,7 @@
 //! process, and nothing is written after it.
 
 use crate::mailbox::Mailbox;
+use crate::metrics::Metrics;
 use crate::shutdown::die;
 use crossbeam_channel::Receiver;
 use quorate_node::api::{Input, Persist};
@@ -28,7 +29,8 @@ pub(crate) enum DiskTask {
 }
 
 /// Runs until told to stop.
-pub(crate) fn run(mut wal: Wal, tasks: &Receiver<DiskTask>, mailbox: &Arc<Mailbox>) {
+pub(crate) fn run(mut wal: Wal, tasks: &Receiver<DiskTask>, mailbox: &Arc<Mailbox>, metrics: &Metrics) {
+    let mut counted_bytes = wal.written_bytes();
     let mut batch: Vec<Persist> = Vec::new();
     while let Ok(first) = tasks.recv() {
         let mut truncate = None;
@@ -49,6 +51,8 @@ pub(crate) fn run(mut wal: Wal, tasks: &Receiver<DiskTask>, mailbox: &Arc<Mailbo
                 die("cannot write the log: this member stops, since a failed write leaves nothing certain", &error);
             }
             batch.clear();
+            metrics.wal_write_bytes.add(wal.written_bytes() - counted_bytes);
+            counted_bytes = wal.written_bytes();
             mailbox.post(Input::Persisted { number });
         }
         if let Some(up_to) = truncate
