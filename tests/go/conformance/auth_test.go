@@ -34,6 +34,9 @@ func logIn(t *testing.T, s *Side, name, password string) {
 
 func TestAuth(t *testing.T) {
 	pair := NewPair(t, "--bcrypt-cost", "4")
+	if pair.Lacks(t, Auth) {
+		return
+	}
 	add := func(s *Side, name, password string) {
 		Do(s, s.Auth.UserAdd, &pb.AuthUserAddRequest{Name: name, Password: password})
 	}

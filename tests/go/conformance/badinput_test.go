@@ -26,12 +26,15 @@ func raw(s *Side, method string, body []byte) {
 	ctx, cancel := s.Context()
 	defer cancel()
 	var reply []byte
-	err := s.Server.Conn().Invoke(ctx, method, &body, &reply, grpc.ForceCodec(rawCodec{}))
+	ask := func() error { return s.Server.Conn().Invoke(ctx, method, &body, &reply, grpc.ForceCodec(rawCodec{})) }
 	shown := fmt.Sprintf("%d bytes", len(body))
 	if len(body) < 100 {
 		shown = fmt.Sprintf("%x", body)
 	}
-	s.Note(method+" "+shown, errorText(err))
+	// What cannot be read is refused as such, whether or not the method is served.
+	if len(body) > 0 || !s.Refuses(method, method+" "+shown, ask) {
+		s.Note(method+" "+shown, errorText(ask()))
+	}
 }
 
 // Offsets and Go's own wording behind a parser's message are an implementation's, the rest is the contract.
@@ -118,6 +121,8 @@ func TestBadInput(t *testing.T) {
 		}},
 		{"everything goes on", func(_ *testing.T, s *Side) {
 			Do(s, s.KV.Put, put("after", "all"))
+			// The empty messages held a compaction, whose hash is known when it is done: this one waits for both.
+			Do(s, s.KV.Compact, &pb.CompactionRequest{Revision: 1, Physical: true})
 			Do(s, s.Maintenance.HashKV, &pb.HashKVRequest{})
 		}},
 	})
@@ -128,6 +133,7 @@ func TestBadInputThatEndsEtcd(t *testing.T) {
 	server := Single(t, Programs(t).Server)
 	s := NewSide(server)
 	long := strings.Repeat("n", 40_000)
+	lacksAuth := Lacks(t, server, Auth)
 	for what, call := range map[string]func(context.Context) error{
 		"user name": func(ctx context.Context) error {
 			_, err := s.Auth.UserAdd(ctx, &pb.AuthUserAddRequest{Name: long, Password: "p"})
@@ -143,7 +149,11 @@ func TestBadInputThatEndsEtcd(t *testing.T) {
 		},
 	} {
 		ctx, cancel := s.Context()
-		if text := RenderError(call(ctx)); !strings.HasPrefix(text, "InvalidArgument: ") {
+		expected := "InvalidArgument: "
+		if lacksAuth && what != "alarm action" {
+			expected = "Unimplemented: "
+		}
+		if text := RenderError(call(ctx)); !strings.HasPrefix(text, expected) {
 			t.Errorf("%s: %q", what, text)
 		}
 		cancel()

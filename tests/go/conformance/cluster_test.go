@@ -38,6 +38,9 @@ func TestMembers(t *testing.T) {
 			s.Note("revision", fmt.Sprint(reply.Header.Revision))
 		}},
 		{"refused changes", func(t *testing.T, s *Side) {
+			if s.Lacks(t, Membership) {
+				return
+			}
 			reply, err := s.Cluster.MemberList(t.Context(), &pb.MemberListRequest{})
 			Must(t, err)
 			self := reply.Members[0].ID
@@ -59,6 +62,9 @@ func TestMembers(t *testing.T) {
 			s.Note("remove the last voter", RenderError(err))
 		}},
 		{"learner", func(t *testing.T, s *Side) {
+			if s.Lacks(t, Membership) {
+				return
+			}
 			reply, _ := DoScrubbed(s, own, s.Cluster.MemberAdd, &pb.MemberAddRequest{PeerURLs: []string{"http://127.0.0.1:9"}, IsLearner: true})
 			DoScrubbed(s, own, s.Cluster.MemberList, &pb.MemberListRequest{})
 			Do(s, s.Cluster.MemberAdd, &pb.MemberAddRequest{PeerURLs: []string{"http://127.0.0.1:10"}, IsLearner: true})
@@ -171,6 +177,9 @@ func TestMaintenance(t *testing.T) {
 			Do(s, s.Maintenance.Downgrade, &pb.DowngradeRequest{Action: 7})
 		}},
 		{"snapshot", func(t *testing.T, s *Side) {
+			if s.Lacks(t, Snapshots) {
+				return
+			}
 			ctx, cancel := s.Context()
 			defer cancel()
 			stream, err := s.Maintenance.Snapshot(ctx, &pb.SnapshotRequest{})

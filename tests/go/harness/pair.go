@@ -36,6 +36,8 @@ type Side struct {
 
 	transcript []entry
 	metadata   context.Context
+	// peer: this is real etcd; quorate: it is held against ours, which does not serve everything.
+	peer, quorate bool
 }
 
 type entry struct{ asked, answered string }
@@ -52,7 +54,10 @@ func NewPair(t testing.TB, flags ...string) *Pair {
 	for _, server := range servers {
 		server.AwaitReady()
 	}
-	return &Pair{Peer: NewSide(servers[0]), Ours: NewSide(servers[1])}
+	pair := &Pair{Peer: NewSide(servers[0]), Ours: NewSide(servers[1])}
+	pair.Peer.peer = true
+	pair.Peer.quorate, pair.Ours.quorate = OursIsQuorate(t), OursIsQuorate(t)
+	return pair
 }
 
 // AwaitVersions waits until both sides have agreed on cluster and storage version, which etcd settles after it is ready.
@@ -169,10 +174,19 @@ func Do[Request, Reply proto.Message](
 func DoScrubbed[Request, Reply proto.Message](
 	s *Side, scrub Scrub, call func(context.Context, Request, ...grpc.CallOption) (Reply, error), request Request,
 ) (Reply, error) {
-	ctx, cancel := s.Context()
-	defer cancel()
-	reply, err := call(ctx, request)
 	asked := Name(request) + Render(request, nil)
+	var reply Reply
+	var err error
+	ask := func() error {
+		ctx, cancel := s.Context()
+		defer cancel()
+		reply, err = call(ctx, request)
+		return err
+	}
+	if s.Refuses(methodOf(request), asked, ask) {
+		return reply, err
+	}
+	ask()
 	if err != nil {
 		s.Note(asked, RenderError(err))
 	} else {
