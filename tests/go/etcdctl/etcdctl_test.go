@@ -68,8 +68,8 @@ type session struct {
 	server *Server
 	dir    string
 	leases []string
-	// old: etcdctl 3.4 against our server.
-	old bool
+	// old: etcdctl 3.4 against our server; own: our etcdctl, which has no check command.
+	old, own bool
 }
 
 func (s *session) lease(n int) string {
@@ -195,6 +195,9 @@ func (s *session) refusal(c command) string {
 	if method := UnservedCommand(s.t, c.words()); method != "" && !c.fails {
 		return "code = Unimplemented desc = method " + method + " not implemented"
 	}
+	if s.own && strings.HasPrefix(c.args, "check ") {
+		return "unknown command \"check\" for \"etcdctl\""
+	}
 	if s.old {
 		for _, start := range oldByURL {
 			if strings.HasPrefix(c.args, start) {
@@ -315,6 +318,7 @@ func TestOldEtcdctl(t *testing.T) {
 func TestOurEtcdctl(t *testing.T) {
 	programs := Programs(t)
 	peer, ours := sessions(t, programs.PeerControl, programs.Control)
+	ours.own = OursIsQuorate(t)
 	compare(t, peer, ours, append(common(), recent()...))
 }
 

@@ -10,6 +10,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -159,6 +160,10 @@ func (m *machine) run(command string, expected []string) (answered []string, com
 			answered = []string{fmt.Sprintf("%08x of revision %d, compacted %d, revision %d", r.Hash, r.HashRevision, r.CompactRevision, r.Header.Revision)}
 		}
 	case "restart", "crash":
+		if verb == "restart" {
+			m.server.Signal(syscall.SIGTERM)
+			m.server.AwaitExit(ReadyLimit)
+		}
 		m.server.Kill()
 		m.server.CloseConn()
 		m.server.Start("", "new")
@@ -283,6 +288,10 @@ func (s *stream) read() {
 			return
 		}
 		s.lock.Lock()
+		if r.Created && !r.Canceled {
+			// Here, since what ends it again may be the next that is read.
+			s.alive[r.WatchId] = true
+		}
 		switch {
 		case r.Created || (r.Canceled && r.CompactRevision == 0):
 			s.answers = append(s.answers, r)
@@ -365,9 +374,6 @@ func (s *stream) watch(w *words) []string {
 	s.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}})
 	r := s.answer()
 	if !r.Canceled {
-		s.lock.Lock()
-		s.alive[r.WatchId] = true
-		s.lock.Unlock()
 		return []string{fmt.Sprintf("watcher %d, revision %d", r.WatchId, r.Header.Revision)}
 	}
 	for part, line := range map[string]string{"duplicate watch ID": "duplicate id", "range is empty": "empty range", "compacted": "compacted"} {

@@ -48,8 +48,9 @@ impl WatchStream {
     /// Asks for a [`Delivery::Progress`] as soon as every watcher has everything.
     pub fn request_progress(&self) {
         let wake = self.hub.registry.lock().streams.get_mut(&self.id).and_then(|stream| {
-            stream.progress_asked = true;
-            stream.wake_once()
+            // As in etcd a stream without watchers gets no answer, also not when one is made right afterwards.
+            stream.progress_asked |= !stream.watchers.is_empty();
+            if stream.progress_asked { stream.wake_once() } else { None }
         });
         if let Some(wake) = wake {
             wake();
