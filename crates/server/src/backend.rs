@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// How long a call waits, beside two election timeouts, ms.
 const CALL_MS: u64 = 5_000;
@@ -237,13 +237,18 @@ impl Backend {
     }
     /// Replicates a command and answers when this member applied it.
     pub async fn propose(&self, operation: Operation) -> Result<Reply, CallError> {
-        let outcome = self.replicate(operation).await;
+        let outcome = match self.hand_on(operation) {
+            Ok(answer) => answer.await.unwrap_or(Err(CallError::TimedOut)),
+            Err(error) => Err(error),
+        };
         if matches!(outcome, Err(CallError::Refused(_) | CallError::TimedOut)) {
             self.inner.metrics.proposals_failed.increment();
         }
         outcome
     }
-    async fn replicate(&self, operation: Operation) -> Result<Reply, CallError> {
+    /// Puts a command on its way; answers where its outcome will come. A function of its own, so that a call's future
+    /// does not hold what it needs.
+    fn hand_on(&self, operation: Operation) -> Result<oneshot::Receiver<Result<Reply, CallError>>, CallError> {
         let inner = &*self.inner;
         let mut command = Command { id: 0, operation: Some(operation) };
         let (id, answer) = inner.waiting.enter_command(command.encoded_len(), self.deadline_ms())?;
@@ -256,7 +261,7 @@ impl Backend {
         if is_first {
             inner.gathered_wake.notify_one();
         }
-        answer.await.unwrap_or(Err(CallError::TimedOut))
+        Ok(answer)
     }
     /// Returns when a read of [`Self::reader`] is linearizable.
     pub async fn read_barrier(&self) -> Result<(), CallError> {
@@ -264,7 +269,10 @@ impl Backend {
         if inner.status.is_sole_voter() {
             return Ok(());
         }
-        let confirmed = self.confirm_read().await;
+        let confirmed = match self.ask_to_read() {
+            Ok(answer) => answer.await.unwrap_or(Err(CallError::TimedOut)),
+            Err(error) => Err(error),
+        };
         if let Err(error) = &confirmed {
             inner.metrics.read_indexes_failed.increment();
             if *error == CallError::TimedOut {
@@ -273,13 +281,13 @@ impl Backend {
         }
         confirmed
     }
-    async fn confirm_read(&self) -> Result<(), CallError> {
+    fn ask_to_read(&self) -> Result<oneshot::Receiver<Result<(), CallError>>, CallError> {
         let inner = &*self.inner;
         let (ticket, answer) = inner.waiting.enter_read(self.deadline_ms())?;
         if let Some(ticket) = ticket {
             inner.mailbox.post(Input::Read { ticket });
         }
-        answer.await.unwrap_or(Err(CallError::TimedOut))
+        Ok(answer)
     }
     /// What remains of a lease, ms, as this member knows it; `None`: no such lease.
     pub async fn lease_remaining(&self, id: i64) -> Result<Option<u64>, CallError> {
