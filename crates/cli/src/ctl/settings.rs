@@ -137,7 +137,7 @@ fn variable(flag: &Flag) -> String {
 fn add_environment(values: &mut Values, environment: impl Fn(&str) -> Option<String>) -> Result<(), Failure> {
     for flag in FLAGS {
         let variable = variable(flag);
-        let Some(value) = environment(&variable).filter(|value| !value.is_empty()) else { continue };
+        let Some(value) = environment(&variable) else { continue };
         if values.is_given(flag.name) {
             let message = format!(
                 "conflicting environment variable {variable} is shadowed by corresponding command-line flag (either \
@@ -145,7 +145,9 @@ fn add_environment(values: &mut Values, environment: impl Fn(&str) -> Option<Str
             );
             return Err(Failure::new(failure::SERVER, message));
         }
-        values.set_from_environment(flag, &value);
+        if !value.is_empty() {
+            values.set_from_environment(flag, &value);
+        }
     }
     Ok(())
 }
@@ -230,6 +232,7 @@ mod tests {
         let error = read("--endpoints x", &[("ETCDCTL_ENDPOINTS", "a")]).expect_err("conflict");
         assert_eq!(error.code, 1);
         assert!(error.message.contains("conflicting environment variable ETCDCTL_ENDPOINTS"), "{}", error.message);
+        assert!(read("--endpoints x", &[("ETCDCTL_ENDPOINTS", "")]).is_err());
         let settings = read("", &[("ETCDCTL_COMMAND_TIMEOUT", "bogus")]).expect("valid");
         assert_eq!(settings.command_timeout, Duration::from_secs(5));
     }

@@ -7,7 +7,7 @@ use quorate_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use quorate_proto::mvccpb::{KeyValue, event::EventType};
 
 use super::interrupt::Interrupt;
-use super::lock::SESSION_TTL_SECONDS;
+use super::lock::{SESSION_TTL_SECONDS, canceled};
 use super::queue::{Place, queue_range};
 use crate::ctl::client::{Client, Session, Watch};
 use crate::ctl::entry::Invocation;
@@ -42,14 +42,17 @@ pub(crate) async fn elect(mut run: Invocation) -> Result<(), Failure> {
 
 async fn campaign(mut client: Client, printer: Printer, name: &str, proposal: &str) -> Result<(), Failure> {
     let mut interrupt = Interrupt::listen()?;
-    let mut session = Session::start(client.clone(), SESSION_TTL_SECONDS).await?;
+    let mut session = tokio::select! {
+        session = Session::start(client.clone(), SESSION_TTL_SECONDS) => session?,
+        () = interrupt.wait() => return Err(canceled()),
+    };
     let lease = session.lease;
     let result = tokio::select! {
         elected = lead(&mut client, name, lease, proposal) => match elected {
             Ok(place) => serve(&mut client, printer, &mut session, &mut interrupt, &place).await,
             Err(failure) => Err(failure),
         },
-        () = interrupt.wait() => Err(Failure::new(failure::SERVER, "context canceled")),
+        () = interrupt.wait() => Err(canceled()),
     };
     // The lease ends by itself if this fails.
     let _ = session.close().await;

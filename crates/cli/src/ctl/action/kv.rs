@@ -212,16 +212,16 @@ fn standard_input() -> Option<Vec<u8>> {
 pub(crate) async fn delete(mut run: Invocation) -> Result<(), Failure> {
     let request = delete_request(&run.values)?;
     let (mut client, printer) = run.client().await?;
-    if let [key, range_end] = run.words() {
-        if !run.values.is_set("range") {
-            let (key, range_end) = (quote(&word::bytes(key)), quote(&word::bytes(range_end)));
-            let seconds = SECOND_THOUGHTS.as_secs();
-            eprintln!(
-                "Warning: Keys between {key} and {range_end} will be deleted. Please interrupt the command within next \
+    if let [key, range_end] = run.words()
+        && !run.values.is_set("range")
+    {
+        let (key, range_end) = (quote(&word::bytes(key)), quote(&word::bytes(range_end)));
+        let seconds = SECOND_THOUGHTS.as_secs();
+        eprintln!(
+            "Warning: Keys between {key} and {range_end} will be deleted. Please interrupt the command within next \
                  {seconds} seconds to cancel. You can provide `--range` flag to avoid the delay."
-            );
-            tokio::time::sleep(SECOND_THOUGHTS).await;
-        }
+        );
+        tokio::time::sleep(SECOND_THOUGHTS).await;
     }
     let deadline = client.command_deadline();
     let reply = client.call(request, deadline).await?;

@@ -23,17 +23,25 @@ pub(crate) async fn lock(mut run: Invocation) -> Result<(), Failure> {
     let ttl_seconds = Some(run.values.int("ttl")).filter(|ttl| *ttl > 0).unwrap_or(SESSION_TTL_SECONDS);
     let (mut client, printer) = run.client().await?;
     let mut interrupt = Interrupt::listen()?;
-    let mut session = Session::start(client.clone(), ttl_seconds).await?;
+    let mut session = tokio::select! {
+        session = Session::start(client.clone(), ttl_seconds) => session?,
+        () = interrupt.wait() => return Err(canceled()),
+    };
     let result = tokio::select! {
         acquired = acquire(&mut client, &name, session.lease) => match acquired {
             Ok(place) => hold(&mut client, printer, &mut session, &mut interrupt, &place, &command).await,
             Err(failure) => Err(failure),
         },
-        () = interrupt.wait() => Err(Failure::new(failure::SERVER, "context canceled")),
+        () = interrupt.wait() => Err(canceled()),
     };
     // The lease ends by itself if this fails.
     let _ = session.close().await;
     result
+}
+
+/// The process was asked to end while it waited.
+pub(crate) fn canceled() -> Failure {
+    Failure::new(failure::SERVER, "context canceled")
 }
 
 async fn acquire(client: &mut Client, name: &str, lease: i64) -> Result<Place, Failure> {

@@ -73,6 +73,7 @@ pub(crate) async fn update(mut run: Invocation) -> Result<(), Failure> {
         return Err(Failure::arguments(NO_PEER_URLS));
     }
     let (mut client, printer) = run.client().await?;
+    check_urls(&peer_ur_ls)?;
     let deadline = client.command_deadline();
     let reply = client.call(pb::MemberUpdateRequest { id: member, peer_ur_ls }, deadline).await?;
     printer.print(Reply::MemberUpdate { member, reply: &reply })

@@ -11,7 +11,7 @@ use crate::ctl::print::write_out;
 /// Shows a prompt and reads a line.
 ///
 /// # Errors
-/// An empty line, or an input that cannot be read.
+/// An input that cannot be read.
 pub(crate) fn ask(prompt: &str) -> Result<String, Failure> {
     write_out(prompt.as_bytes())?;
     let at_terminal = std::io::stdin().is_terminal();
@@ -23,10 +23,7 @@ pub(crate) fn ask(prompt: &str) -> Result<String, Failure> {
         set_echo("echo");
     }
     write_out(b"\n")?;
-    match password? {
-        password if password.is_empty() => Err(Failure::arguments("empty password")),
-        password => Ok(password),
-    }
+    password
 }
 
 /// Reads a line; the end of the input ends it as well.
@@ -44,9 +41,12 @@ pub(crate) fn read() -> Result<String, Failure> {
 /// Asks for a new password, twice.
 ///
 /// # Errors
-/// Two different answers, or as [`ask`].
+/// An empty line, two different answers, or as [`ask`].
 pub(crate) fn ask_new(user: &str) -> Result<String, Failure> {
     let password = ask(&format!("Password of {user}: "))?;
+    if password.is_empty() {
+        return Err(Failure::arguments("empty password"));
+    }
     if ask(&format!("Type password of {user} again for confirmation: "))? != password {
         return Err(Failure::arguments("given passwords are different"));
     }

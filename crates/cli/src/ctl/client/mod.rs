@@ -126,12 +126,13 @@ impl Client {
                 Err(status) => status,
             };
             let error = self.judge(&status);
-            if TOKEN_IS_STALE.contains(&error.message.as_str()) && !logged_in_again {
-                if let Identity::Login { name, password } = &Arc::clone(&self.settings).identity {
-                    logged_in_again = true;
-                    self.log_in(name, password, deadline).await?;
-                    continue;
-                }
+            if TOKEN_IS_STALE.contains(&error.message.as_str())
+                && !logged_in_again
+                && let Identity::Login { name, password } = &Arc::clone(&self.settings).identity
+            {
+                logged_in_again = true;
+                self.log_in(name, password, deadline).await?;
+                continue;
             }
             if error.code != tonic::Code::Unavailable || Request::REPEAT == Repeat::Never {
                 return Err(error);
@@ -201,9 +202,9 @@ fn ascii(token: &str) -> Result<MetadataValue<Ascii>, Failure> {
     token.parse().map_err(|_| Failure::new(failure::CONNECTION, "the token has characters that cannot be sent"))
 }
 
-/// The deadline that lies this far ahead; none for a time of zero.
-pub(crate) fn deadline_after(duration: Duration) -> Deadline {
-    (!duration.is_zero()).then(|| Instant::now() + duration)
+/// The deadline that lies this far ahead.
+fn deadline_after(duration: Duration) -> Deadline {
+    Some(Instant::now() + duration)
 }
 
 /// Waits for something until a deadline.

@@ -34,7 +34,7 @@ pub(super) fn render(reply: Reply<'_>, hex: bool) -> String {
         Reply::LeaseList(reply) => {
             let leases = reply.leases.iter().map(|lease| Object::default().always("id", lease.id).finish());
             header_fields(Object::default(), &reply.header, Ids::Decimal)
-                .value("leases", list_or_null(leases.collect()))
+                .value("leases", list(&leases.collect::<Vec<_>>()))
                 .finish()
         }
         Reply::AlarmList(reply) => {
