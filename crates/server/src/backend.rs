@@ -227,6 +227,11 @@ impl Backend {
     pub fn status(&self) -> NodeStatus {
         self.inner.status.read()
     }
+    /// The highest index known to be committed. The node tells its own at the end of a turn; what was applied before that
+    /// was committed, too.
+    pub fn commit_index(&self) -> u64 {
+        self.inner.reader.applied_index().max(self.status().commit)
+    }
     /// Tells every change of [`Self::status`].
     pub fn subscribe_status(&self) -> watch::Receiver<NodeStatus> {
         self.inner.status.subscribe()

@@ -376,7 +376,7 @@ impl Bench {
                 kv.lease = 0;
             }
         }
-        assert_eq!(got.items.encoded_bytes(), want.iter().map(|kv| framed(kv)).sum::<u64>());
+        assert_eq!(got.items.encoded_bytes(), want.iter().map(framed).sum::<u64>());
         assert_eq!(got.items.decode().unwrap(), want);
         let hash = self.random.below(self.model.revision as u64 + 1) as i64;
         if !self.model.compactions.contains(&hash) {

@@ -64,6 +64,8 @@ pub(super) fn status(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes
     let StatusRequest {} = surface.decode(Method::Status, bytes)?;
     let reader = surface.backend.reader();
     let stats = reader.stats();
+    // Before the commit index, which must not lie behind it.
+    let applied_index = reader.applied_index();
     let node = surface.backend.status();
     let mut errors = Vec::new();
     if node.leader == 0 {
@@ -75,10 +77,9 @@ pub(super) fn status(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes
         version: version::ETCD.to_owned(),
         db_size: stats.disk_bytes.max(DATABASE_BYTES_MIN) as i64,
         leader: node.leader,
-        // The node tells its commit index now and then; what was applied was committed.
-        raft_index: node.commit.max(reader.applied_index()),
+        raft_index: surface.backend.commit_index(),
         raft_term: node.term,
-        raft_applied_index: reader.applied_index(),
+        raft_applied_index: applied_index,
         errors,
         db_size_in_use: stats.live_bytes as i64,
         is_learner: node.is_learner,

@@ -226,6 +226,7 @@ fn store(out: &mut Exposition, surface: &ClientSurface) {
 }
 
 fn node(out: &mut Exposition, surface: &ClientSurface) {
+    let applied_index = surface.backend.reader().applied_index();
     let status = surface.backend.status();
     let metrics = &surface.metrics;
     let own_id = surface.backend.identity().member_id;
@@ -246,12 +247,12 @@ fn node(out: &mut Exposition, surface: &ClientSurface) {
             "Whether or not this member is a learner. 1 if is, 0 otherwise.",
             flag(status.is_learner),
         ),
-        ("etcd_server_proposals_committed_total", "The total number of consensus proposals committed.", status.commit),
         (
-            "etcd_server_proposals_applied_total",
-            "The total number of consensus proposals applied.",
-            surface.backend.reader().applied_index(),
+            "etcd_server_proposals_committed_total",
+            "The total number of consensus proposals committed.",
+            surface.backend.commit_index(),
         ),
+        ("etcd_server_proposals_applied_total", "The total number of consensus proposals applied.", applied_index),
         ("quorate_raft_term", "The current term.", status.term),
         ("quorate_raft_last_index", "The last index in the log.", status.last_index),
     ] {
