@@ -20,6 +20,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A leader's batches that are not durable here: while so many are, commands gather for the next one.
 pub const UNPERSISTED_BATCHES_MAX: usize = 2;
+/// While a leader's newest batch is not committed, the next one begins only after so long, ms. Within a machine room a
+/// batch is committed sooner: then commands gather meanwhile, and each sync and message serves more of them. Where it
+/// takes longer, batches overlap.
+const OVERLAP_AFTER_MS: u64 = 2;
 /// Lease expiries proposed and not applied at the most.
 pub const EXPIRIES_MAX: usize = 1_000;
 /// A proposed expiry that was not applied is proposed again after so many ticks.
@@ -55,6 +59,8 @@ pub struct Node {
     installing: Option<SnapshotPoint>,
     /// Indexes of this leader's batches that are not durable here.
     batches_unpersisted: VecDeque<u64>,
+    /// Index of this leader's newest batch, and when it began.
+    newest_batch: (u64, u64),
     /// Raft took no more at this commit index.
     stalled_at_commit: Option<u64>,
     context_counter: u64,
@@ -170,6 +176,7 @@ impl Node {
             hard_state_unwritten: None,
             installing: None,
             batches_unpersisted: VecDeque::new(),
+            newest_batch: (0, 0),
             stalled_at_commit: None,
             context_counter: 0,
             leadership: Leadership::Confirmed,
@@ -344,6 +351,7 @@ impl Node {
             let rejections = self.proposals.stop_leading(role.leader);
             self.reject(rejections);
             self.batches_unpersisted.clear();
+            self.newest_batch = (0, 0);
             self.reads_held.clear();
             self.snapshots.pins.clear();
         }
@@ -387,6 +395,9 @@ impl Node {
             }
             return;
         }
+        if !self.may_begin_batch(now_ms) {
+            return;
+        }
         while !self.proposals.is_empty()
             && self.batches_unpersisted.len() < UNPERSISTED_BATCHES_MAX
             && self.consensus.can_propose()
@@ -398,8 +409,14 @@ impl Node {
                 return;
             }
             self.proposals.proposed(count);
-            self.batches_unpersisted.push_back(self.consensus.last_index());
+            self.newest_batch = (self.consensus.last_index(), now_ms);
+            self.batches_unpersisted.push_back(self.newest_batch.0);
         }
+    }
+
+    fn may_begin_batch(&self, now_ms: u64) -> bool {
+        let (index, since_ms) = self.newest_batch;
+        self.consensus.commit() >= index || now_ms >= since_ms + OVERLAP_AFTER_MS
     }
 
     fn hear_forward(&mut self, now_ms: u64, from: u64, mut forward: Forward) {
