@@ -27,7 +27,7 @@ const KEEPALIVE_TIME_MIN: Duration = Duration::from_secs(10);
 /// # Errors
 /// The reason, for the user.
 pub(crate) fn check(endpoint: &str, transport_is_secure: bool) -> Result<(), String> {
-    let scheme = endpoint.split_once("://").map(|(scheme, _)| scheme);
+    let scheme = scheme(endpoint);
     let quoted = quote(endpoint.as_bytes());
     match scheme {
         Some("https" | "unixs") => Err(format!("endpoint {quoted} needs TLS, which this build does not speak")),
@@ -35,6 +35,12 @@ pub(crate) fn check(endpoint: &str, transport_is_secure: bool) -> Result<(), Str
         Some("http" | "unix") | None => Ok(()),
         Some(_) => Err(format!("endpoint {quoted}: the scheme must be http, https, unix, or unixs")),
     }
+}
+
+/// The scheme that an endpoint names. A socket's path may follow its scheme without slashes of its own.
+fn scheme(endpoint: &str) -> Option<&str> {
+    let (scheme, rest) = endpoint.split_once(':')?;
+    (rest.starts_with("//") || matches!(scheme, "unix" | "unixs")).then_some(scheme)
 }
 
 /// Connects to the first endpoint that answers, beginning at `preferred`, for as long as it takes.
@@ -72,7 +78,7 @@ async fn connect_round(settings: &Settings, endpoints: &[String], preferred: usi
 }
 
 async fn connect(settings: &Settings, endpoint: &str) -> Option<Channel> {
-    let endpoint = if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") };
+    let endpoint = if scheme(endpoint).is_some() { endpoint.to_owned() } else { format!("http://{endpoint}") };
     let endpoint = Endpoint::from_shared(endpoint).ok()?;
     let connecting = endpoint
         .tcp_nodelay(true)
@@ -84,4 +90,23 @@ async fn connect(settings: &Settings, endpoint: &str) -> Option<Channel> {
         .connect()
         .await;
     connecting.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemes() {
+        for good in ["127.0.0.1:2379", "localhost:1", "[::1]:2379", "http://a:1", "unix:///s.sock", "unix:/s.sock"] {
+            assert_eq!(check(good, false), Ok(()), "{good}");
+        }
+        for needs_tls in ["https://a:1", "unixs:///s.sock"] {
+            assert!(check(needs_tls, false).expect_err("no TLS").contains("needs TLS"), "{needs_tls}");
+        }
+        assert!(check("a:1", true).is_err());
+        assert_eq!(check("http://a:1", true), Ok(()));
+        assert!(check("ftp://a", false).expect_err("no such scheme").contains("the scheme must be"));
+        assert_eq!((scheme("a:1"), scheme("unix:s"), scheme("http://a")), (None, Some("unix"), Some("http")));
+    }
 }
