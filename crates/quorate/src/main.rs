@@ -29,8 +29,8 @@ Called as etcd, etcdctl or etcdutl (by a symbolic link), this program behaves ex
 ";
 
 fn main() -> ExitCode {
-    // An argument that is no text is none that anybody here understands; its readable part is enough for the error.
-    let mut arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    // Keys and values may hold any bytes; the command line's crate knows how they travel.
+    let mut arguments = std::env::args_os().map(|argument| quorate_cli::argument(&argument));
     let program = arguments.next().unwrap_or_default();
     let mut arguments: Vec<String> = arguments.collect();
     let name = program.rsplit('/').next().unwrap_or_default();
