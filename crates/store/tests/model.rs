@@ -90,7 +90,8 @@ impl Model {
             {
                 continue;
             }
-            let previous = self.state(change.main - 1).get(&change.kv.key).cloned();
+            let is_creation = !deletion && change.kv.create_revision == change.main;
+            let previous = self.state(change.main - 1).get(&change.kv.key).filter(|_| !is_creation).cloned();
             events.push((change.main, i32::from(deletion), change.kv.key.clone(), previous));
         }
         events

@@ -2,7 +2,7 @@
 
 use crate::encode;
 use crate::error::DiskError;
-use crate::state::Core;
+use crate::state::{Core, decode_key_value};
 use bytes::Bytes;
 use std::sync::OnceLock;
 
@@ -29,6 +29,12 @@ impl EventRecord {
         encode::key_of(&self.key_value)
     }
 
+    /// Whether the key was made by this change.
+    fn is_creation(&self) -> bool {
+        !self.deletion
+            && decode_key_value(self.key_value.clone()).is_ok_and(|key_value| key_value.create_revision == self.main)
+    }
+
     /// Roughly what it costs in a queue.
     pub(crate) fn bytes(&self) -> usize {
         self.key_value.len() + 64
@@ -44,8 +50,10 @@ impl EventRecord {
         if let Some(encoded) = self.with_previous.get() {
             return Ok(encoded.clone());
         }
-        // As in etcd an event goes without its previous value when that is compacted away.
-        let before = core.state.read().key_value_at(self.key(), self.main - 1)?;
+        // As in etcd an event goes without its previous value when that is compacted away, or when the key is made: also
+        // if the same transaction deleted it first.
+        let before =
+            if self.is_creation() { None } else { core.state.read().key_value_at(self.key(), self.main - 1)? };
         Ok(self.with_previous.get_or_init(|| encode::event(&self.key_value, deletion, before.as_deref())).clone())
     }
 }
