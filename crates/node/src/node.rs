@@ -295,6 +295,14 @@ impl Node {
         std::mem::take(&mut self.effects)
     }
 
+    /// Whether an [`Input::Applied`] would lead to effects at once. While it would not, the shell may hand it over with
+    /// whatever comes next.
+    pub fn awaits_applied(&self) -> bool {
+        self.reads.awaits_applied()
+            || self.proposals.awaits_applied()
+            || (self.role.leads && !self.consensus.applied_in_term())
+    }
+
     /// What this member knows of the cluster.
     pub fn status(&self) -> NodeStatus {
         NodeStatus {

@@ -285,6 +285,11 @@ impl Proposals {
         self.backlog_bytes += batch.len();
     }
 
+    /// Whether the store's progress decides soon over what may come.
+    pub(crate) fn awaits_applied(&self) -> bool {
+        self.backlog_commands > BACKLOG_COMMANDS_MAX / 2 || self.backlog_bytes > BACKLOG_BYTES_MAX / 2
+    }
+
     /// The store applied everything up to `index`.
     pub(crate) fn applied(&mut self, index: u64) {
         while let Some(&(oldest, commands, bytes)) = self.backlog.front()

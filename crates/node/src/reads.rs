@@ -93,6 +93,11 @@ impl Reads {
         self.confirmed.push_back((index, tickets));
     }
 
+    /// Whether tickets wait for the store to apply more.
+    pub(crate) fn awaits_applied(&self) -> bool {
+        !self.confirmed.is_empty()
+    }
+
     /// Takes the tickets that may read a store that has applied `applied`.
     pub(crate) fn take_ready(&mut self, applied: u64) -> Vec<u64> {
         let mut ready = Vec::new();

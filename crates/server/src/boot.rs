@@ -275,8 +275,8 @@ fn start_threads(config: &Config, data: Data, metrics: &Arc<Metrics>, runtime: H
     let waiting = Arc::new(Waiting::new(rand::random()));
     let snapshots = Arc::new(SnapshotRoom::default());
     let status = StatusBoard::new(NodeStatus { id: identity.member_id, ..NodeStatus::default() });
-    let (disk_tasks, disk_queue) = crossbeam_channel::bounded::<DiskTask>(TASKS_MAX);
-    let (apply_tasks, apply_queue) = crossbeam_channel::bounded::<ApplyTask>(TASKS_MAX);
+    let (disk_tasks, disk_queue) = threads::queue::bounded::<DiskTask>(TASKS_MAX);
+    let (apply_tasks, apply_queue) = threads::queue::bounded::<ApplyTask>(TASKS_MAX);
     let entry_bytes_max = ENTRY_BYTES.max(config.max_request_bytes + ENTRY_OVERHEAD_BYTES);
     let transport = Transport::new(PeerConfig {
         cluster_id: identity.cluster_id,

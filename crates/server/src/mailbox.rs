@@ -43,6 +43,7 @@ struct State {
     peer_bytes: usize,
     is_asleep: bool,
     is_stopped: bool,
+    awaits_applied: bool,
 }
 
 /// Shared by everybody who has something for the node.
@@ -56,6 +57,24 @@ impl Mailbox {
     /// Something happened.
     pub(crate) fn post(&self, input: Input) {
         self.with(|state| state.inputs.push(input));
+    }
+
+    /// What the store has applied: wakes the node only when something waits for it ([`Self::set_awaits_applied`]); else it
+    /// is taken with whatever comes next.
+    pub(crate) fn post_quietly(&self, input: Input) {
+        let mut state = self.state.lock();
+        state.inputs.push(input);
+        let wake = state.awaits_applied && std::mem::take(&mut state.is_asleep);
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Whether reads wait for the store to apply more, or commands for it to catch up. Told by the node's thread before
+    /// it sleeps; it never sleeps while anything is in the box, so nothing that came meanwhile is missed.
+    pub(crate) fn set_awaits_applied(&self, awaits: bool) {
+        self.state.lock().awaits_applied = awaits;
     }
 
     /// A caller wants these replicated.

@@ -46,7 +46,7 @@ async fn peer(id: u64) -> Peer {
         member_id: id,
         frame_bytes_max: 1 << 20,
         mailbox: mailbox.clone(),
-        apply: crossbeam_channel::bounded(1).0,
+        apply: crate::threads::queue::bounded(1).0,
         snapshots: Arc::new(SnapshotRoom::default()),
         metrics: Arc::new(Metrics::new()),
         runtime: tokio::runtime::Handle::current(),

@@ -8,7 +8,7 @@ use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::threads::apply::ApplyTask;
 use crate::threads::snapshots::SnapshotRoom;
-use crossbeam_channel::Sender;
+use crate::threads::queue::Sender;
 use parking_lot::Mutex;
 use quorate_node::api::Input;
 use quorate_proto::etcdserverpb::Member;

@@ -15,7 +15,7 @@ use crate::peer::Transport;
 use crate::shutdown::die;
 use crate::threads::snapshots::SnapshotRoom;
 use crate::waiting::Waiting;
-use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+use crate::threads::queue::{Receiver, TakeError};
 use quorate_node::api::{CommittedEntry, Input, Payload, SnapshotPoint};
 use quorate_store::error::DiskError;
 use quorate_store::home::SnapshotSink;
@@ -84,16 +84,13 @@ impl ApplyThread {
         let mut tasks_since_upkeep = 0;
         loop {
             let task = match upkeep {
-                Upkeep::Nothing => self.tasks.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Upkeep::Nothing => self.tasks.recv(),
                 Upkeep::Unknown => self.tasks.recv_timeout(QUIET),
-                Upkeep::More => self.tasks.try_recv().map_err(|error| match error {
-                    TryRecvError::Empty => RecvTimeoutError::Timeout,
-                    TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
-                }),
+                Upkeep::More => self.tasks.try_recv(),
             };
             match task {
-                Ok(ApplyTask::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {
+                Ok(ApplyTask::Stop) | Err(TakeError::Ended) => break,
+                Err(TakeError::Empty) => {
                     upkeep = self.maintain();
                     tasks_since_upkeep = 0;
                     continue;
@@ -157,7 +154,7 @@ impl ApplyThread {
         if !answers.is_empty() {
             self.waiting.answer_commands(answers);
         }
-        self.mailbox.post(Input::Applied { index, leases });
+        self.mailbox.post_quietly(Input::Applied { index, leases });
         let entries_max = self.snapshot_count.max(CHECKPOINT_ENTRIES_MIN);
         if self.entries_since_checkpoint >= entries_max || self.store.bytes_since_checkpoint() >= CHECKPOINT_BYTES {
             self.checkpoint();

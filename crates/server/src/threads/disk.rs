@@ -7,7 +7,7 @@
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::shutdown::die;
-use crossbeam_channel::Receiver;
+use crate::threads::queue::Receiver;
 use quorate_node::api::{Input, Persist};
 use quorate_node::wal::Wal;
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 pub(crate) mod apply;
 pub(crate) mod disk;
 pub(crate) mod node;
+pub(crate) mod queue;
 pub(crate) mod snapshots;
 
 /// Tasks that wait for the disk or apply thread at the most; the node thread waits beyond it.

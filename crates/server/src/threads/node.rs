@@ -11,7 +11,7 @@ use crate::threads::apply::ApplyTask;
 use crate::threads::disk::DiskTask;
 use crate::threads::snapshots::SnapshotRoom;
 use crate::waiting::Waiting;
-use crossbeam_channel::Sender;
+use crate::threads::queue::Sender;
 use quorate_node::Node;
 use quorate_node::api::{Effect, Input};
 use std::sync::Arc;
@@ -40,6 +40,7 @@ impl NodeThread {
     /// Runs until the mailbox is stopped; then the disk and apply threads are told to stop behind their tasks.
     pub(crate) fn run(mut self) {
         let mut turn = Turn::default();
+        let mut awaits_applied = false;
         let mut next_tick = Instant::now() + self.tick;
         loop {
             self.mailbox.take(next_tick, &mut turn);
@@ -73,6 +74,10 @@ impl NodeThread {
                 self.node.handle(now_ms, Input::Propose(std::mem::take(&mut turn.commands)));
             }
             let effects = self.node.effects(now_ms);
+            if self.node.awaits_applied() != awaits_applied {
+                awaits_applied = !awaits_applied;
+                self.mailbox.set_awaits_applied(awaits_applied);
+            }
             // What raft takes is installed in the turn in which it arrived, or never.
             if arrived && !effects.iter().any(|effect| matches!(effect, Effect::InstallSnapshot(_))) {
                 self.snapshots.discard_arrived();
