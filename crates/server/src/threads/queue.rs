@@ -45,19 +45,10 @@ pub(crate) enum TakeError {
 
 /// A queue of at most `items_max` items.
 pub(crate) fn bounded<T>(items_max: usize) -> (Sender<T>, Receiver<T>) {
-    let state = State {
-        items: VecDeque::new(),
-        senders: 1,
-        has_receiver: true,
-        is_reader_asleep: false,
-        writers_asleep: 0,
-    };
-    let shared = Arc::new(Shared {
-        state: Mutex::new(state),
-        not_empty: Condvar::new(),
-        not_full: Condvar::new(),
-        items_max,
-    });
+    let state =
+        State { items: VecDeque::new(), senders: 1, has_receiver: true, is_reader_asleep: false, writers_asleep: 0 };
+    let shared =
+        Arc::new(Shared { state: Mutex::new(state), not_empty: Condvar::new(), not_full: Condvar::new(), items_max });
     (Sender(shared.clone()), Receiver(shared))
 }
 
