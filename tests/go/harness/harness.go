@@ -7,10 +7,20 @@ package harness
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"testing"
 	"time"
 )
+
+// A shell's background job and what runs under nohup ignore the interrupt, and every process started from there does
+// too; the clients that the tests interrupt would go on until their deadline. Programs that are started with a signal
+// caught have its default again.
+func init() {
+	if signal.Ignored(os.Interrupt) {
+		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+	}
+}
 
 // Binaries names the programs under test and the ones they are held against.
 type Binaries struct {
