@@ -35,12 +35,17 @@ func Presence(v protoreflect.Value) string {
 	return "positive"
 }
 
-// Remaining shows a rest of life to the nearest ten seconds: two servers are asked at slightly different times.
+// Remaining shows a rest of life to the nearest ten seconds, a long one to the nearest thousand: two servers are asked
+// at slightly different times, and a long suite goes on for more than ten seconds.
 func Remaining(v protoreflect.Value) string {
-	if v.Int() < 10 {
+	switch rest := v.Int(); {
+	case rest < 10:
 		return v.String()
+	case rest < 1000:
+		return fmt.Sprintf("about %d0", (rest+5)/10)
+	default:
+		return fmt.Sprintf("about %d000", (rest+500)/1000)
 	}
-	return fmt.Sprintf("about %d0", (v.Int()+5)/10)
 }
 
 // Sorted shows a list of bytes or numbers in order.

@@ -3,6 +3,7 @@ package random
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
@@ -179,7 +180,33 @@ func (g *generator) txn(depth int) *pb.TxnRequest {
 	for range g.IntN(4) {
 		r.Failure = append(r.Failure, g.operation(depth))
 	}
+	if deletesToTheEnd(r) {
+		ignoreNothing(r)
+	}
 	return r
+}
+
+// deletesToTheEnd: whether a transaction deletes from a key on. Real etcd does not see that such a range holds the keys
+// that the transaction puts, and ends when one of those is to keep the value or the lease of what is deleted before it.
+func deletesToTheEnd(r *pb.TxnRequest) bool {
+	return slices.ContainsFunc(slices.Concat(r.Success, r.Failure), func(op *pb.RequestOp) bool {
+		if txn := op.GetRequestTxn(); txn != nil {
+			return deletesToTheEnd(txn)
+		}
+		return string(op.GetRequestDeleteRange().GetRangeEnd()) == "\x00"
+	})
+}
+
+// ignoreNothing lets every put of a transaction bring its own value and lease.
+func ignoreNothing(r *pb.TxnRequest) {
+	for _, op := range slices.Concat(r.Success, r.Failure) {
+		if put := op.GetRequestPut(); put != nil {
+			put.IgnoreValue, put.IgnoreLease = false, false
+		}
+		if txn := op.GetRequestTxn(); txn != nil {
+			ignoreNothing(txn)
+		}
+	}
 }
 
 func (g *generator) watch() *pb.WatchCreateRequest {
