@@ -45,7 +45,7 @@ impl LeaseClocks {
     /// Takes over what an applied entry did.
     pub(crate) fn change(&mut self, now_ms: u64, change: LeaseChange) {
         match change {
-            LeaseChange::Granted { id, ttl_s } => self.set(now_ms, id, ttl_ms(ttl_s), 0),
+            LeaseChange::Granted { id, ttl_s, renewals } => self.set(now_ms, id, ttl_ms(ttl_s), renewals),
             LeaseChange::Renewed { id, renewals } => {
                 if let Some(ttl_ms) = self.by_id.get(&id).map(|clock| clock.ttl_ms) {
                     self.set(now_ms, id, ttl_ms, renewals);

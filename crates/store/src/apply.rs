@@ -66,10 +66,10 @@ impl Applier<'_> {
                 if self.state.is_alarmed_full() {
                     return Err(Error::NoSpace.into());
                 }
-                self.state.leases.grant(request.id, request.ttl)?;
+                let renewals = self.state.leases.grant(request.id, request.ttl)?;
                 self.note_lease(0x11, request.id);
                 self.core.counters.leases_granted.fetch_add(1, Relaxed);
-                self.outcome.leases.push(LeaseChange::Granted { id: request.id, ttl_s: request.ttl });
+                self.outcome.leases.push(LeaseChange::Granted { id: request.id, ttl_s: request.ttl, renewals });
                 Ok(ReplyBody::Lease { id: request.id, ttl_s: request.ttl })
             }
             Some(Operation::LeaseRevoke(request)) => self.end_lease(request.id),

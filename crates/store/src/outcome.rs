@@ -54,12 +54,14 @@ pub enum LeaseChange {
         id: i64,
         /// Seconds.
         ttl_s: i64,
+        /// The grant's count, see [`crate::lease::Lease::renewals`].
+        renewals: u64,
     },
-    /// Its time starts over; `renewals` counts how often.
+    /// Its time starts over.
     Renewed {
         /// The lease.
         id: i64,
-        /// Renewals so far.
+        /// The renewal's count.
         renewals: u64,
     },
     /// It is gone.

@@ -283,6 +283,7 @@ impl Store {
                 cluster_version: state.cluster_version.clone(),
                 digest: state.digest,
                 live_bytes: self.log.live_bytes(),
+                lease_count: state.leases.count(),
             }
         };
         self.home.write_checkpoint(&checkpoint)?;
@@ -344,7 +345,7 @@ fn load(
     checkpoint: &Checkpoint,
 ) -> Result<(RevLog, State), DiskError> {
     let mut index = KeyIndex::new();
-    let mut leases = Leases::load(&checkpoint.leases);
+    let mut leases = Leases::load(&checkpoint.leases, checkpoint.lease_count);
     let log = RevLog::open(disk.clone(), &home.folder(), config.revlog, &checkpoint.segments, &mut |entry| {
         let before = index.append(
             entry.key,

@@ -90,7 +90,7 @@ impl ModelStore {
         match command.operation.as_ref()? {
             Operation::LeaseGrant(grant) => {
                 self.leases.insert(grant.id, (grant.ttl, 0));
-                Some(LeaseChange::Granted { id: grant.id, ttl_s: grant.ttl })
+                Some(LeaseChange::Granted { id: grant.id, ttl_s: grant.ttl, renewals: 0 })
             }
             Operation::LeaseRenew(renew) => {
                 let lease = self.leases.get_mut(&renew.id)?;
