@@ -41,7 +41,7 @@ pub enum Body {
 pub struct Lease {
     /// Granted time to live, seconds.
     pub ttl_s: i64,
-    /// How often it was renewed.
+    /// The number of its grant or newest renewal among all grants and renewals.
     pub renewals: u64,
     /// The keys attached to it.
     pub keys: BTreeSet<Bytes>,
@@ -69,6 +69,8 @@ pub struct Model {
     /// The newest compaction; 0: none.
     compact_revision: i64,
     leases: BTreeMap<i64, Lease>,
+    /// Grants and renewals so far.
+    lease_count: u64,
     /// Every event with its previous value, by revision.
     events: BTreeMap<i64, Vec<Event>>,
     lease_steps: Vec<LeaseStep>,
@@ -174,14 +176,16 @@ impl Model {
                 if self.leases.contains_key(&request.id) {
                     return Err(Error::LeaseExists);
                 }
-                let lease = Lease { ttl_s: request.ttl, renewals: 0, keys: BTreeSet::new() };
+                self.lease_count += 1;
+                let lease = Lease { ttl_s: request.ttl, renewals: self.lease_count, keys: BTreeSet::new() };
                 self.leases.insert(request.id, lease);
                 self.lease_steps.push(LeaseStep::Granted(request.id));
                 Body::Lease { id: request.id, ttl_s: request.ttl }
             }
             Some(Operation::LeaseRenew(request)) => {
                 let lease = self.leases.get_mut(&request.id).ok_or(Error::LeaseNotFound)?;
-                lease.renewals += 1;
+                self.lease_count += 1;
+                lease.renewals = self.lease_count;
                 let ttl_s = lease.ttl_s;
                 self.lease_steps.push(LeaseStep::Renewed(request.id));
                 Body::Lease { id: request.id, ttl_s }
@@ -470,7 +474,7 @@ mod tests {
         let grant = Operation::LeaseGrant(quorate_proto::etcdserverpb::LeaseGrantRequest { ttl: 2, id: 7 });
         apply(&mut model, grant).unwrap();
         apply(&mut model, Operation::LeaseRenew(LeaseRenew { id: 7 })).unwrap();
-        for (term, renewals, alive) in [(2, 1, true), (1, 0, true), (1, 1, false)] {
+        for (term, renewals, alive) in [(2, 2, true), (1, 1, true), (1, 2, false)] {
             apply(&mut model, Operation::LeaseExpire(LeaseExpire { id: 7, term, renewals })).unwrap();
             assert_eq!(model.leases().contains_key(&7), alive, "term {term} renewals {renewals}");
         }

@@ -695,11 +695,11 @@ impl World {
     /// The planted bug: the leader's word that a lease is over comes with its beginning.
     fn expire_early(&mut self, member: usize, leases: &[LeaseChange]) {
         for change in leases {
-            if let LeaseChange::Granted { id, .. } = change
+            if let LeaseChange::Granted { id, renewals, .. } = change
                 && self.process(member).status.leader == member as u64 + 1
             {
                 let term = self.process(member).status.term;
-                let expire = LeaseExpire { id: *id, term, renewals: 0 };
+                let expire = LeaseExpire { id: *id, term, renewals: *renewals };
                 self.planted += 1;
                 self.tell(
                     member,
