@@ -600,6 +600,11 @@ impl StoreReader {
         self.core.state.read().index.count_live(range) > 0
     }
 
+    /// The compact revision; -1: never compacted.
+    pub fn compact_revision(&self) -> i64 {
+        self.core.state.read().compact_revision
+    }
+
     /// The compaction up to which unreachable versions are forgotten (the `physical` part of a compaction).
     pub fn compacted_revision(&self) -> i64 {
         self.core.compacted_revision.load(Acquire)

@@ -180,31 +180,31 @@ func (g *generator) txn(depth int) *pb.TxnRequest {
 	for range g.IntN(4) {
 		r.Failure = append(r.Failure, g.operation(depth))
 	}
-	if deletesToTheEnd(r) {
-		ignoreNothing(r)
+	if puts(r) {
+		boundDeletes(r)
 	}
 	return r
 }
 
-// deletesToTheEnd: whether a transaction deletes from a key on. Real etcd does not see that such a range holds the keys
-// that the transaction puts, and ends when one of those is to keep the value or the lease of what is deleted before it.
-func deletesToTheEnd(r *pb.TxnRequest) bool {
+func puts(r *pb.TxnRequest) bool {
 	return slices.ContainsFunc(slices.Concat(r.Success, r.Failure), func(op *pb.RequestOp) bool {
 		if txn := op.GetRequestTxn(); txn != nil {
-			return deletesToTheEnd(txn)
+			return puts(txn)
 		}
-		return string(op.GetRequestDeleteRange().GetRangeEnd()) == "\x00"
+		return op.GetRequestPut() != nil
 	})
 }
 
-// ignoreNothing lets every put of a transaction bring its own value and lease.
-func ignoreNothing(r *pb.TxnRequest) {
+// boundDeletes lets no delete of a transaction with puts reach to the end of all keys. Real etcd does not see that such a
+// range holds the keys that the transaction puts: it ends when one of those is to keep the value or lease of what was
+// deleted before it, and a compaction at the revision of a key that was deleted and made again loses the key.
+func boundDeletes(r *pb.TxnRequest) {
 	for _, op := range slices.Concat(r.Success, r.Failure) {
-		if put := op.GetRequestPut(); put != nil {
-			put.IgnoreValue, put.IgnoreLease = false, false
+		if deleted := op.GetRequestDeleteRange(); string(deleted.GetRangeEnd()) == "\x00" {
+			deleted.RangeEnd = nil
 		}
 		if txn := op.GetRequestTxn(); txn != nil {
-			ignoreNothing(txn)
+			boundDeletes(txn)
 		}
 	}
 }

@@ -123,6 +123,10 @@ pub(super) async fn hash(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<B
 
 pub(super) async fn hash_kv(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
     let request: HashKvRequest = surface.decode(Method::HashKv, bytes)?;
+    // What a compaction hashes answers for its revision, so one that is under way is waited for.
+    if request.revision <= surface.backend.reader().compact_revision() {
+        surface.backend.wait_compacted(request.revision).await?;
+    }
     let hashed = hash_history(surface, request.revision, &surface.metrics.hash_revision_seconds).await?;
     Ok(framed(&HashKvResponse {
         header: Some(surface.header(hashed.revision)),
