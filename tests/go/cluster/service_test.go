@@ -251,6 +251,7 @@ func TestLeaseThroughLossOfLeader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	granted := time.Now() // its time begins between this and the answer
 	left, err := client.Grant(within(t), 5)
 	if err != nil {
 		t.Fatal(err)
@@ -260,7 +261,6 @@ func TestLeaseThroughLossOfLeader(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	granted := time.Now()
 	alive, err := client.KeepAlive(t.Context(), kept.ID)
 	if err != nil {
 		t.Fatal(err)
