@@ -23,6 +23,8 @@ import (
 )
 
 const (
+	// Fixed, so that two runs of the same commit differ in nothing; RANDOM_SEED=n looks further.
+	seedDefault  = 1
 	countDefault = 10_000
 	restarts     = 3
 )
@@ -51,7 +53,7 @@ type run struct {
 }
 
 func TestRandom(t *testing.T) {
-	seed := number(t, "RANDOM_SEED", rand.Int64())
+	seed := number(t, "RANDOM_SEED", seedDefault)
 	count := number(t, "RANDOM_COUNT", countDefault)
 	// To stdout, where it is seen also if the process is ended from outside.
 	fmt.Printf("RANDOM_SEED=%d RANDOM_COUNT=%d\n", seed, count)
@@ -183,7 +185,9 @@ func (r *run) step() (asked, peer, ours string) {
 }
 
 func (r *run) compact() (asked, peer, ours string) {
-	request := &pb.CompactionRequest{Revision: r.g.compacted + r.g.Int64N((r.g.head-r.g.compacted)/2+2), Physical: r.g.chance(50)}
+	// Physical, which waits for etcd's own job: until that has ended HashKV's compact revision, and after two jobs at once
+	// HashKV's number, depend on etcd's timing. Compactions that do not wait are compared in the conformance tests.
+	request := &pb.CompactionRequest{Revision: r.g.compacted + r.g.Int64N((r.g.head-r.g.compacted)/2+2), Physical: true}
 	if r.g.chance(20) {
 		request.Revision = r.g.revision()
 	}
