@@ -201,6 +201,11 @@ impl Backend {
         }
     }
 
+    /// Runs for ever: tells callers what was answered.
+    pub(crate) async fn run_delivery(self) {
+        self.inner.waiting.run_delivery().await;
+    }
+
     /// Runs for ever: tells callers whose time is up.
     pub(crate) async fn run_expiry(self) {
         let mut interval = tokio::time::interval(std::time::Duration::from_millis(EXPIRY_INTERVAL_MS));

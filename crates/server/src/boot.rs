@@ -392,6 +392,7 @@ async fn run_member(
     }
     let running = start_threads(&config, data, &metrics, runtime)?;
     tokio::spawn(running.backend.clone().run_gathering());
+    tokio::spawn(running.backend.clone().run_delivery());
     tokio::spawn(running.backend.clone().run_expiry());
     for (address, listener) in peer_listeners {
         tracing::info!(address = address.to_string(), "serving peer traffic");

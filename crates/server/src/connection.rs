@@ -90,7 +90,7 @@ where
         },
         _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
     };
-    let io = TokioIo::new(Rewound { first, stream });
+    let io = TokioIo::new(Rewound { first, stream, is_write_vectored: version == Version::Http1 });
     let stopping = shutdown.clone();
     let service = service_fn(move |request| answer(request, stopping.clone()).map(Ok::<_, Infallible>));
     let stop = shutdown.wait_for(|stop| *stop);
@@ -161,6 +161,9 @@ async fn first_bytes(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(Bytes
 struct Rewound<S> {
     first: Bytes,
     stream: S,
+    /// What h2 is told of the stream: for one that can write several pieces at once it makes a system call of its own for
+    /// each message of 256 bytes or more; else it joins those below 1 KiB with what else there is to send.
+    is_write_vectored: bool,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
@@ -189,7 +192,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.is_write_vectored && self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -2,6 +2,10 @@
 //!
 //! Owns the ids of local commands. The invariant: every entry leaves the table by its answer, a refusal, its deadline or
 //! the end of the process, and each table has a bound, beyond which callers are refused at once.
+//!
+//! Answers are handed over by [`Waiting::run_delivery`] on the callers' own thread, many at a time. A caller that another
+//! thread woke would cost that thread a system call, and would run, and its connection write, before the next one is
+//! looked at: one write for each answer instead of one for all answers of a connection.
 
 use crate::backend::CallError;
 use parking_lot::Mutex;
@@ -10,7 +14,7 @@ use quorate_store::outcome::Reply;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// Commands that wait at one member at the most.
 pub(crate) const COMMANDS_MAX: usize = 32_768;
@@ -18,6 +22,9 @@ pub(crate) const COMMANDS_MAX: usize = 32_768;
 pub(crate) const COMMAND_BYTES_MAX: usize = 512 << 20;
 /// Reads, and questions about leases, that wait at one member at the most.
 pub(crate) const READS_MAX: usize = 65_536;
+
+/// Room that the list of deliveries keeps, elements.
+const KEPT_CAPACITY_MAX: usize = 4096;
 
 /// Ids count up: spreading them is all that a hash has to do.
 #[derive(Default)]
@@ -69,12 +76,21 @@ struct Reads {
     next_ticket: u64,
 }
 
+/// An answer on its way to its caller.
+enum Delivery {
+    Command(oneshot::Sender<CommandAnswer>, CommandAnswer),
+    Read(oneshot::Sender<ReadAnswer>, ReadAnswer),
+}
+
 /// The tables.
 pub(crate) struct Waiting {
     first_id: u64,
     next_id: AtomicU64,
     commands: Mutex<Commands>,
     reads: Mutex<Reads>,
+    /// What has left the tables; no more than was in them.
+    deliveries: Mutex<Vec<Delivery>>,
+    delivery_wake: Notify,
 }
 
 impl Waiting {
@@ -87,6 +103,8 @@ impl Waiting {
             next_id: AtomicU64::new(first_id),
             commands: Mutex::default(),
             reads: Mutex::new(Reads { next_ticket: 1, ..Reads::default() }),
+            deliveries: Mutex::default(),
+            delivery_wake: Notify::new(),
         }
     }
 
@@ -128,14 +146,44 @@ impl Waiting {
             for (id, answer) in answers {
                 if let Some(waiter) = commands.waiters.remove(&id) {
                     commands.bytes -= waiter.bytes;
-                    ready.push((waiter.answer, answer));
+                    ready.push(Delivery::Command(waiter.answer, answer));
                 }
             }
         }
-        for (sender, answer) in ready {
-            // The caller may have gone.
-            let _ = sender.send(answer);
+        self.hand_over(ready);
+    }
+
+    fn hand_over(&self, ready: impl IntoIterator<Item = Delivery>) {
+        let was_empty = {
+            let mut deliveries = self.deliveries.lock();
+            let was_empty = deliveries.is_empty();
+            deliveries.extend(ready);
+            was_empty && !deliveries.is_empty()
+        };
+        if was_empty {
+            self.delivery_wake.notify_one();
         }
+    }
+
+    /// Runs for ever on the callers' thread: tells them what was answered.
+    pub(crate) async fn run_delivery(&self) {
+        let mut ready = Vec::new();
+        loop {
+            self.delivery_wake.notified().await;
+            self.deliver(&mut ready);
+        }
+    }
+
+    fn deliver(&self, ready: &mut Vec<Delivery>) {
+        std::mem::swap(&mut *self.deliveries.lock(), ready);
+        for delivery in ready.drain(..) {
+            // The caller may have gone.
+            match delivery {
+                Delivery::Command(sender, answer) => drop(sender.send(answer)),
+                Delivery::Read(sender, answer) => drop(sender.send(answer)),
+            }
+        }
+        ready.shrink_to(KEPT_CAPACITY_MAX);
     }
 
     /// Enters a read: where its turn will be told, and the ticket to ask the node for, unless an earlier caller of the
@@ -178,9 +226,7 @@ impl Waiting {
                 reads.take_group(*ticket, &mut ready);
             }
         }
-        for sender in ready {
-            let _ = sender.send(answer.clone());
-        }
+        self.hand_over(ready.into_iter().map(|sender| Delivery::Read(sender, answer.clone())));
     }
 
     /// Enters a question about a lease: its ticket, and where the answer will come.
@@ -298,6 +344,8 @@ mod tests {
         assert!(waiting.is_local(first) && waiting.is_local(second) && !waiting.is_local(second + 1));
         assert!(!waiting.is_local(0));
         waiting.answer_commands([(second, reply(2)), (77, reply(9)), (first, reply(1))]);
+        assert!(first_answer.try_recv().is_err(), "told on the callers' thread only");
+        waiting.deliver(&mut Vec::new());
         assert_eq!(first_answer.try_recv().expect("answered").expect("reply").revision, 1);
         assert_eq!(second_answer.try_recv().expect("answered").expect("reply").revision, 2);
         assert_eq!(waiting.commands.lock().bytes, 0);
@@ -318,6 +366,7 @@ mod tests {
         assert_eq!(waiting.commands.lock().bytes, 10);
         assert_eq!(waiting.reads.lock().waiting, 0);
         waiting.answer_commands([(id, reply(1))]);
+        waiting.deliver(&mut Vec::new());
         assert!(early.try_recv().expect("answered").is_ok());
     }
 
@@ -332,9 +381,31 @@ mod tests {
         let (next, mut third) = waiting.enter_read(5).expect("room");
         assert!(next.is_some_and(|next| next != ticket), "a read after the round began needs its own");
         waiting.answer_reads(&[ticket], Ok(()));
+        waiting.deliver(&mut Vec::new());
         assert_eq!((first.try_recv(), second.try_recv()), (Ok(Ok(())), Ok(Ok(()))));
         assert_eq!(third.try_recv(), Err(oneshot::error::TryRecvError::Empty));
         assert_eq!(waiting.reads.lock().waiting, 1);
+    }
+
+    #[test]
+    fn a_sleeping_caller_is_woken_by_the_delivery() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
+        runtime.block_on(async {
+            let waiting = std::sync::Arc::new(Waiting::new(1));
+            let (id, answer) = waiting.enter_command(1, 9).expect("room");
+            let (ticket, read) = waiting.enter_read(9).expect("room");
+            let delivering = tokio::spawn({
+                let waiting = waiting.clone();
+                async move { waiting.run_delivery().await }
+            });
+            std::thread::spawn(move || {
+                waiting.answer_commands([(id, reply(7))]);
+                waiting.answer_reads(&[ticket.expect("the first asks")], Ok(()));
+            });
+            assert_eq!(answer.await.expect("answered").expect("reply").revision, 7);
+            assert_eq!(read.await, Ok(Ok(())));
+            delivering.abort();
+        });
     }
 
     #[test]
@@ -355,6 +426,7 @@ mod tests {
         let (_, mut command) = waiting.enter_command(1, 5).expect("room");
         let (_, mut read) = waiting.enter_read(5).expect("room");
         waiting.stop();
+        waiting.deliver(&mut Vec::new());
         assert_eq!(command.try_recv().expect("told").expect_err("stopped"), CallError::TimedOut);
         assert_eq!(read.try_recv().expect("told"), Err(CallError::Refused(Refusal::Stopped)));
         assert!(waiting.enter_command(1, 5).is_err());

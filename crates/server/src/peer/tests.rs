@@ -29,6 +29,13 @@ struct Peer {
     serving: tokio::task::JoinHandle<()>,
 }
 
+impl Peer {
+    fn say(&self, to: u64, message: &PeerMessage) {
+        self.transport.send(to, message);
+        self.transport.flush();
+    }
+}
+
 fn member(id: u64, url: &str) -> Member {
     Member { id, name: format!("m{id}"), peer_ur_ls: vec![url.to_owned()], ..Member::default() }
 }
@@ -92,7 +99,7 @@ async fn wait_until_connected(one: &Peer, two: &Peer) {
     for (from, to) in [(one, two), (two, one)] {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            from.transport.send(to.id, &raft(5));
+            from.say(to.id, &raft(5));
             let mut turn = Turn::default();
             to.mailbox.take(Instant::now(), &mut turn);
             if turn.inputs.into_iter().any(|input| term_from(input, from.id).is_some()) {
@@ -118,9 +125,9 @@ fn messages_arrive_in_order_both_ways() {
         let (one, two) = pair().await;
         wait_until_connected(&one, &two).await;
         for term in 10..13 {
-            one.transport.send(2, &raft(term));
+            one.say(2, &raft(term));
         }
-        two.transport.send(1, &raft(9));
+        two.say(1, &raft(9));
         let from_one = |input| term_from(input, one.id).filter(|term| *term >= 10);
         assert_eq!(collect(&two.mailbox, 3, from_one).await, [10, 11, 12]);
         assert_eq!(collect(&one.mailbox, 1, |input| term_from(input, two.id).filter(|term| *term == 9)).await, [9]);
@@ -157,7 +164,7 @@ fn commands_that_never_left_come_back() {
         assert_eq!(collect(&one.mailbox, 1, gone).await.len(), 1);
         let commands = [7, 8].map(|id| Command { id, operation: None }).to_vec();
         let forward = Forward { incarnation: 3, sequence: 4, commands, term: 5 };
-        one.transport.send(2, &PeerMessage { kind: Some(peer_message::Kind::Forward(forward)) });
+        one.say(2, &PeerMessage { kind: Some(peer_message::Kind::Forward(forward)) });
         let rejected = |input| match input {
             Input::Peer { from: 2, message: PeerMessage { kind: Some(peer_message::Kind::ForwardRejected(back)) } } => {
                 Some(back)

@@ -95,10 +95,17 @@ impl Transport {
         }
     }
 
-    /// Queues a message; one to an unknown member is lost.
+    /// Queues a message, which leaves with the next [`Self::flush`]; one to an unknown member is lost.
     pub(crate) fn send(&self, to: u64, message: &PeerMessage) {
         if let Some(link) = self.link(to) {
             link.send(message);
+        }
+    }
+
+    /// Lets go what was queued.
+    pub(crate) fn flush(&self) {
+        for peer in self.inner.peers.lock().values() {
+            peer.link.flush();
         }
     }
 

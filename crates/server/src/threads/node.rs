@@ -82,8 +82,13 @@ impl NodeThread {
             if arrived && !effects.iter().any(|effect| matches!(effect, Effect::InstallSnapshot(_))) {
                 self.snapshots.discard_arrived();
             }
+            let mut sent = false;
             for effect in effects {
+                sent |= matches!(effect, Effect::Send { .. });
                 self.carry_out(effect);
+            }
+            if sent {
+                self.peers.flush();
             }
             self.status.publish_log(&self.node.status());
             if turn.is_stopped {
