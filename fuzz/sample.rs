@@ -34,7 +34,7 @@ pub(crate) fn disk() -> MemoryDisk {
     operations.push(Operation::DeleteRange(DeleteRangeRequest { key: "k\0".into(), ..DeleteRangeRequest::default() }));
     operations.push(Operation::Compact(CompactionRequest { revision: 20, physical: false }));
     for (operation, index) in operations.into_iter().zip(1..) {
-        let batch = CommandBatch { commands: vec![Command { id: 1, operation: Some(operation) }] };
+        let batch = CommandBatch { commands: vec![Command { id: 1, operation: Some(operation), caller: None }] };
         store.apply_commands(index, 1, batch.encode_to_vec().into(), &|_| false).expect("the disk works");
     }
     while store.maintain(300).expect("the disk works") {}

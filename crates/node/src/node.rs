@@ -516,6 +516,7 @@ impl Node {
         let commands = due.into_iter().map(|lease| Command {
             id: 0,
             operation: Some(Operation::LeaseExpire(LeaseExpire { id: lease.id, term, renewals: lease.renewals })),
+            caller: None,
         });
         self.proposals.add_expiries(now_ms, commands);
     }

@@ -260,7 +260,7 @@ impl Backend {
     /// does not hold what it needs.
     fn hand_on(&self, operation: Operation) -> Result<oneshot::Receiver<Result<Reply, CallError>>, CallError> {
         let inner = &*self.inner;
-        let mut command = Command { id: 0, operation: Some(operation) };
+        let mut command = Command { id: 0, operation: Some(operation), caller: None };
         let (id, answer) = inner.waiting.enter_command(command.encoded_len(), self.deadline_ms())?;
         command.id = id;
         let is_first = {

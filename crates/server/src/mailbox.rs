@@ -138,7 +138,7 @@ mod tests {
     use std::time::Duration;
 
     fn command(id: u64) -> Command {
-        Command { id, operation: None }
+        Command { id, operation: None, caller: None }
     }
 
     #[test]

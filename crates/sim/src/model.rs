@@ -399,7 +399,7 @@ mod tests {
     }
 
     fn apply(model: &mut Model, operation: Operation) -> Result<(i64, Body), Error> {
-        model.apply(&Command { id: 1, operation: Some(operation) }, 1)
+        model.apply(&Command { id: 1, operation: Some(operation), caller: None }, 1)
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Commands: what each one does to the state. The one place that decides.
 
+use crate::auth::{Act, Changed};
 use crate::change::Change;
 use crate::error::{DiskError, Error};
 use crate::outcome::{LeaseChange, Outcome, Reply, ReplyBody};
@@ -34,8 +35,12 @@ impl Applier<'_> {
     /// Applies one command; its caller's answer goes into the outcome when `answer` says that the caller waits here.
     pub(crate) fn apply(&mut self, command: &Command, answer: bool) -> Result<(), DiskError> {
         let operation = command.operation.as_ref();
-        let body = if self.state.is_alarmed_corrupt() && operation.is_some_and(touches_data) {
-            Err(Error::Corrupt)
+        let refusal = operation.and_then(|operation| self.alarm_against(operation)).or_else(|| {
+            let act = Act::of(operation);
+            self.state.auth.authorize(command.caller.as_ref(), act, &self.state.leases).err().map(Error::Auth)
+        });
+        let body = if let Some(error) = refusal {
+            Err(error)
         } else {
             match self.operate(operation, answer) {
                 Ok(body) => Ok(Reply { revision: self.state.revision, body }),
@@ -53,6 +58,17 @@ impl Applier<'_> {
         Ok(())
     }
 
+    /// What a raised alarm refuses. As in etcd it comes before the question who asks.
+    fn alarm_against(&self, operation: &Operation) -> Option<Error> {
+        if self.state.alarms.is_empty() {
+            return None;
+        }
+        if self.state.is_alarmed_corrupt() && touches_data(operation) {
+            return Some(Error::Corrupt);
+        }
+        (self.state.is_alarmed_full() && takes_space(operation)).then_some(Error::NoSpace)
+    }
+
     fn operate(&mut self, operation: Option<&Operation>, answer: bool) -> Result<ReplyBody, Failure> {
         match operation {
             Some(Operation::Put(request)) => self.put(request, answer),
@@ -63,9 +79,6 @@ impl Applier<'_> {
             Some(Operation::Txn(request)) => self.txn(request, answer),
             Some(Operation::Compact(request)) => self.compact(request.revision),
             Some(Operation::LeaseGrant(request)) => {
-                if self.state.is_alarmed_full() {
-                    return Err(Error::NoSpace.into());
-                }
                 let renewals = self.state.leases.grant(request.id, request.ttl)?;
                 self.note_lease(0x11, request.id);
                 self.core.counters.leases_granted.fetch_add(1, Relaxed);
@@ -88,6 +101,19 @@ impl Applier<'_> {
                 self.outcome.members_changed = true;
                 Ok(ReplyBody::Done)
             }
+            Some(
+                change @ (Operation::AuthEnable(_)
+                | Operation::AuthDisable(_)
+                | Operation::AuthUserAdd(_)
+                | Operation::AuthUserDelete(_)
+                | Operation::AuthUserChangePassword(_)
+                | Operation::AuthUserGrantRole(_)
+                | Operation::AuthUserRevokeRole(_)
+                | Operation::AuthRoleAdd(_)
+                | Operation::AuthRoleDelete(_)
+                | Operation::AuthRoleGrantPermission(_)
+                | Operation::AuthRoleRevokePermission(_)),
+            ) => self.change_auth(change),
             None => Ok(ReplyBody::Done),
         }
     }
@@ -108,9 +134,6 @@ impl Applier<'_> {
     }
 
     fn put(&mut self, request: &PutRequest, answer: bool) -> Result<ReplyBody, Failure> {
-        if self.state.is_alarmed_full() {
-            return Err(Error::NoSpace.into());
-        }
         txn::check_lease(self.state, request)?;
         txn::check_previous(self.state, request)?;
         let response = self.change(|change| txn::put(change, request, answer))?;
@@ -118,9 +141,6 @@ impl Applier<'_> {
     }
 
     fn txn(&mut self, request: &TxnRequest, answer: bool) -> Result<ReplyBody, Failure> {
-        if self.state.is_alarmed_full() && txn_puts(request) {
-            return Err(Error::NoSpace.into());
-        }
         self.core.counters.txns.fetch_add(1, Relaxed);
         let path = txn::choose(self.state, request)?;
         txn::check(self.state, request, &mut path.iter().copied())?;
@@ -202,6 +222,16 @@ impl Applier<'_> {
         ReplyBody::Alarms(alarms)
     }
 
+    fn change_auth(&mut self, operation: &Operation) -> Result<ReplyBody, Failure> {
+        if Arc::make_mut(&mut self.state.auth).change(operation).map_err(Error::Auth)? == Changed::Yes {
+            let mut bytes = vec![0x21];
+            operation.encode(&mut bytes);
+            self.state.digest(&bytes);
+            self.core.set_auth(&self.state.auth);
+        }
+        Ok(ReplyBody::Done)
+    }
+
     fn publish(&mut self, request: &MemberPublish) -> ReplyBody {
         if let Some(member) = self.state.members.get_mut(&request.member_id) {
             member.name.clone_from(&request.name);
@@ -246,7 +276,27 @@ fn touches_data(operation: &Operation) -> bool {
         Operation::LeaseRenew(_)
         | Operation::Alarm(_)
         | Operation::MemberPublish(_)
-        | Operation::ClusterVersionSet(_) => false,
+        | Operation::ClusterVersionSet(_)
+        | Operation::AuthEnable(_)
+        | Operation::AuthDisable(_)
+        | Operation::AuthUserAdd(_)
+        | Operation::AuthUserDelete(_)
+        | Operation::AuthUserChangePassword(_)
+        | Operation::AuthUserGrantRole(_)
+        | Operation::AuthUserRevokeRole(_)
+        | Operation::AuthRoleAdd(_)
+        | Operation::AuthRoleDelete(_)
+        | Operation::AuthRoleGrantPermission(_)
+        | Operation::AuthRoleRevokePermission(_) => false,
+    }
+}
+
+/// What a full store refuses.
+fn takes_space(operation: &Operation) -> bool {
+    match operation {
+        Operation::Put(_) | Operation::LeaseGrant(_) => true,
+        Operation::Txn(request) => txn_puts(request),
+        _ => false,
     }
 }
 

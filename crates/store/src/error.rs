@@ -1,5 +1,6 @@
 //! What a caller may be told: outcomes that are equal on every member. Broken files and disks are not among them.
 
+use crate::auth::AuthError;
 use thiserror::Error;
 
 /// An outcome of a well-formed request, as etcd names it. `server` maps each to a status and etcd's text.
@@ -29,6 +30,9 @@ pub enum Error {
     /// A stored record could not be read back as it was written.
     #[error("etcdserver: corrupt cluster")]
     Corrupt,
+    /// The caller may not do it, or a change of users and roles cannot be made.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
 }
 
 /// What opening, reading or writing the member's own files can come to. The member stops; the text says which file,

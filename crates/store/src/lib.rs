@@ -3,6 +3,7 @@
 //! Knows nothing of clocks, randomness, sockets, threads, tokio or raft. Disks come in as [`disk::Disk`].
 
 mod apply;
+pub mod auth;
 mod change;
 mod compaction;
 pub mod disk;

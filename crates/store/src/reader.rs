@@ -4,10 +4,12 @@
 //! of its revision; should compaction overtake it, it begins again at the newest revision, or, when a revision was asked
 //! for by number, says that it is compacted.
 
+use crate::auth::{Act, AuthError, AuthView};
 use crate::encode::{self, KeyValueParts, TAG_RANGE_KVS, put_key_value, put_varint, varint_length};
 use crate::error::Error;
 use crate::hash;
 use crate::key_index::Version;
+use crate::lease::Leases;
 use crate::range::{KeyRange, RangeEnd};
 use crate::revlog::{Location, RECORD_OVERHEAD, SegmentSet};
 use crate::state::{Core, State, decode_key_value, visible};
@@ -20,6 +22,7 @@ use quorate_proto::etcdserverpb::{
     AlarmMember, Member, RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
 };
 use quorate_proto::mvccpb::KeyValue;
+use quorate_proto::quoratepb::Caller;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
@@ -608,6 +611,50 @@ impl StoreReader {
     /// The compaction up to which unreachable versions are forgotten (the `physical` part of a compaction).
     pub fn compacted_revision(&self) -> i64 {
         self.core.compacted_revision.load(Acquire)
+    }
+
+    /// Users, roles and permissions as of what is applied.
+    pub fn auth(&self) -> Arc<AuthView> {
+        self.core.auth.read().clone()
+    }
+
+    /// Whether auth is on: one atomic load.
+    pub fn auth_enabled(&self) -> bool {
+        self.core.auth_mark.load(Acquire) & 1 == 1
+    }
+
+    /// The auth revision: one atomic load.
+    pub fn auth_revision(&self) -> u64 {
+        self.core.auth_mark.load(Acquire) >> 1
+    }
+
+    /// Whether a caller may do something, as of what is applied. One atomic load while auth is off.
+    pub fn authorize(&self, caller: Option<&Caller>, act: Act<'_>) -> Result<(), AuthError> {
+        if !self.auth_enabled() {
+            return Ok(());
+        }
+        if act.names_lease() {
+            let state = self.core.state.read();
+            return state.auth.authorize(caller, act, &state.leases);
+        }
+        self.auth().authorize(caller, act, &Leases::default())
+    }
+
+    /// Reads on a caller's behalf: its right is judged before, and once more when users or roles changed meanwhile, so
+    /// that nothing is shown that was written after it was taken away.
+    pub fn read_as<T>(
+        &self,
+        caller: Option<&Caller>,
+        act: Act<'_>,
+        read: impl FnOnce(&Self) -> T,
+    ) -> Result<T, AuthError> {
+        let mark = self.core.auth_mark.load(Acquire);
+        self.authorize(caller, act)?;
+        let result = read(self);
+        if self.core.auth_mark.load(Acquire) != mark {
+            self.authorize(caller, act)?;
+        }
+        Ok(result)
     }
 
     /// Why the member may not be trusted any more, once a stored record was found broken.

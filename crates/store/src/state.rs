@@ -2,6 +2,7 @@
 //!
 //! Invariant: `index` and `view` fit together: under the lock, every location in the index can be read from the view.
 
+use crate::auth::AuthView;
 use crate::error::{DiskError, Error};
 use crate::hash::CompactionHashes;
 use crate::key_index::{KeyIndex, Version};
@@ -30,6 +31,8 @@ pub(crate) struct State {
     pub(crate) members: BTreeMap<u64, Member>,
     pub(crate) removed_members: BTreeSet<u64>,
     pub(crate) cluster_version: String,
+    /// Users and roles; [`Core::set_auth`] shares what it is set to.
+    pub(crate) auth: Arc<AuthView>,
     /// Running digest of all changes.
     pub(crate) digest: u64,
     pub(crate) applied_index: u64,
@@ -50,6 +53,10 @@ pub(crate) struct Core {
     pub(crate) compaction_hashes: parking_lot::Mutex<CompactionHashes>,
     /// The compaction up to which everything unreachable was forgotten.
     pub(crate) compacted_revision: AtomicI64,
+    /// Users and roles, for who does not need the rest of the state.
+    pub(crate) auth: RwLock<Arc<AuthView>>,
+    /// Twice the auth revision, plus 1 while auth is on: what every request looks at, without a lock.
+    pub(crate) auth_mark: AtomicU64,
 }
 
 /// Since start; sizes as of the last write.
@@ -68,6 +75,12 @@ pub(crate) struct Counters {
 }
 
 impl Core {
+    /// Shares the state's users and roles with the readers.
+    pub(crate) fn set_auth(&self, auth: &Arc<AuthView>) {
+        *self.auth.write() = auth.clone();
+        self.auth_mark.store(auth_mark(auth), Ordering::Release);
+    }
+
     /// Keeps the reason and answers what a caller is told.
     pub(crate) fn broken(&self, error: &DiskError) -> Error {
         let mut reason = self.corrupt_reason.lock();
@@ -77,6 +90,11 @@ impl Core {
         self.corrupt.store(true, Ordering::Release);
         Error::Corrupt
     }
+}
+
+/// What [`Core::auth_mark`] is for a view.
+pub(crate) fn auth_mark(auth: &AuthView) -> u64 {
+    auth.revision() << 1 | u64::from(auth.enabled())
 }
 
 /// The version of a key that is visible at a revision.

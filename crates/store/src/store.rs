@@ -5,6 +5,7 @@
 //! from the log.
 
 use crate::apply::Applier;
+use crate::auth::AuthView;
 use crate::compaction::Compaction;
 use crate::disk::Disk;
 use crate::error::DiskError;
@@ -15,7 +16,7 @@ use crate::lease::Leases;
 use crate::outcome::Outcome;
 use crate::reader::StoreReader;
 use crate::revlog::{RevLog, RevLogConfig, SegmentSet};
-use crate::state::{Core, Counters, State};
+use crate::state::{Core, Counters, State, auth_mark};
 use crate::watch::{EventRecord, WatchHub};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -108,6 +109,8 @@ impl Store {
         let core = Arc::new(Core {
             applied_index: AtomicU64::new(state.applied_index),
             revision: AtomicI64::new(revision),
+            auth_mark: AtomicU64::new(auth_mark(&state.auth)),
+            auth: RwLock::new(state.auth.clone()),
             state: RwLock::new(state),
             counters: Counters::default(),
             corrupt: AtomicBool::new(false),
@@ -284,6 +287,7 @@ impl Store {
                 digest: state.digest,
                 live_bytes: self.log.live_bytes(),
                 lease_count: state.leases.count(),
+                auth: state.auth.record(),
             }
         };
         self.home.write_checkpoint(&checkpoint)?;
@@ -313,7 +317,11 @@ impl Store {
         self.core.compacted_revision.store(state.compact_revision, Release);
         *self.core.compaction_hashes.lock() = CompactionHashes::default();
         self.log = log;
-        *self.core.state.write() = state;
+        {
+            let mut shared = self.core.state.write();
+            self.core.set_auth(&state.auth);
+            *shared = state;
+        }
         self.conf_state = checkpoint.conf_state.unwrap_or_default();
         self.bytes_since_checkpoint = 0;
         self.core.revision.store(revision, Release);
@@ -370,6 +378,7 @@ fn load(
         members: checkpoint.members.iter().map(|member| (member.id, member.clone())).collect::<BTreeMap<_, _>>(),
         removed_members: checkpoint.removed_members.iter().copied().collect(),
         cluster_version: checkpoint.cluster_version.clone(),
+        auth: Arc::new(AuthView::load(checkpoint.auth.as_ref())),
         digest: checkpoint.digest,
         applied_index: checkpoint.applied_index,
         applied_term: checkpoint.applied_term,

@@ -96,7 +96,7 @@ fn commands() -> Vec<Operation> {
 }
 
 fn batch(operation: Operation) -> Bytes {
-    CommandBatch { commands: vec![Command { id: 1, operation: Some(operation) }] }.encode_to_vec().into()
+    CommandBatch { commands: vec![Command { id: 1, operation: Some(operation), caller: None }] }.encode_to_vec().into()
 }
 
 /// A store with a past: sealed and growing segments, dead records, leases, members, a later generation.

@@ -195,7 +195,7 @@ impl Bench {
     /// Sends an operation to both stores; they must answer alike.
     fn send(&mut self, operation: Operation) -> Result<i64, Error> {
         self.index += 1;
-        let batch = CommandBatch { commands: vec![Command { id: 1, operation: Some(operation) }] };
+        let batch = CommandBatch { commands: vec![Command { id: 1, operation: Some(operation), caller: None }] };
         let bytes = Bytes::from(batch.encode_to_vec());
         let mut answers = [&mut self.busy, &mut self.quiet].map(|store| {
             let outcome = store.apply_commands(self.index, 1, bytes.clone(), &|_| true).unwrap();

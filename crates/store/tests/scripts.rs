@@ -1,9 +1,11 @@
 //! The golden scripts of `testdata/`: commands, and below each, indented by two spaces, what the store must answer.
 //!
 //! Owns the walk over the files and the comparison; the notation is in `scripts/notation.rs`, what each command does in
-//! `scripts/machine.rs`. What the scripts expect is etcd's behaviour: `tests/go/scripts` runs the same files against
+//! `scripts/machine.rs` and `scripts/auth.rs`. What the scripts expect is etcd's behaviour: `tests/go/scripts` runs the same files against
 //! real etcd. With `RECORD=1` in the environment the outputs are written anew; then every difference is to be explained.
 
+#[path = "scripts/auth.rs"]
+mod auth;
 #[path = "scripts/machine.rs"]
 mod machine;
 #[path = "scripts/notation.rs"]
@@ -14,7 +16,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The folders of `testdata/` with scripts.
-const ROOMS: [&str; 7] = ["kv", "txn", "lease", "compaction", "watch", "hash", "snapshot"];
+const ROOMS: [&str; 8] = ["kv", "txn", "lease", "compaction", "watch", "hash", "snapshot", "auth"];
 
 /// Runs a script's commands; answers the script as it should be.
 fn produce(text: &str) -> String {

@@ -19,7 +19,7 @@ fn open(disk: &Arc<MemoryDisk>) -> Store {
 }
 
 fn apply(store: &mut Store, index: u64, operation: Operation) {
-    let batch = CommandBatch { commands: vec![Command { id: index, operation: Some(operation) }] };
+    let batch = CommandBatch { commands: vec![Command { id: index, operation: Some(operation), caller: None }] };
     let outcome = store.apply_commands(index, 1, batch.encode_to_vec().into(), &|_| true).unwrap();
     assert!(outcome.replies[0].1.is_ok(), "{:?}", outcome.replies);
 }

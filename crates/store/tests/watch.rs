@@ -36,7 +36,7 @@ impl Writer {
 
     fn apply(&mut self, operation: Operation) {
         self.index += 1;
-        let batch = CommandBatch { commands: vec![Command { id: 1, operation: Some(operation) }] };
+        let batch = CommandBatch { commands: vec![Command { id: 1, operation: Some(operation), caller: None }] };
         let outcome = self.store.apply_commands(self.index, 1, batch.encode_to_vec().into(), &|_| true).unwrap();
         assert!(outcome.replies[0].1.is_ok(), "{:?}", outcome.replies[0].1);
     }

@@ -21,19 +21,19 @@ use std::collections::{BTreeMap, VecDeque};
 pub(super) fn put(id: u64, value_bytes: usize) -> Command {
     let request =
         PutRequest { key: format!("key{id}").into(), value: vec![b'v'; value_bytes].into(), ..Default::default() };
-    Command { id, operation: Some(Operation::Put(request)) }
+    Command { id, operation: Some(Operation::Put(request)), caller: None }
 }
 
 pub(super) fn grant(id: u64, lease: i64, ttl_s: i64) -> Command {
-    Command { id, operation: Some(Operation::LeaseGrant(LeaseGrantRequest { id: lease, ttl: ttl_s })) }
+    Command { id, operation: Some(Operation::LeaseGrant(LeaseGrantRequest { id: lease, ttl: ttl_s })), caller: None }
 }
 
 pub(super) fn renew(id: u64, lease: i64) -> Command {
-    Command { id, operation: Some(Operation::LeaseRenew(LeaseRenew { id: lease })) }
+    Command { id, operation: Some(Operation::LeaseRenew(LeaseRenew { id: lease })), caller: None }
 }
 
 pub(super) fn revoke(id: u64, lease: i64) -> Command {
-    Command { id, operation: Some(Operation::LeaseRevoke(LeaseRevokeRequest { id: lease })) }
+    Command { id, operation: Some(Operation::LeaseRevoke(LeaseRevokeRequest { id: lease })), caller: None }
 }
 
 pub(super) fn config(id: u64) -> NodeConfig {

@@ -3,6 +3,7 @@
 use crate::backend::CallError;
 use crate::grpc::status::{Code, Status};
 use quorate_node::api::Refusal;
+use quorate_store::auth::AuthError;
 use quorate_store::error::Error;
 
 impl From<CallError> for Status {
@@ -31,8 +32,35 @@ impl From<Error> for Status {
             Error::LeaseExists => (Code::FailedPrecondition, "etcdserver: lease already exists"),
             Error::LeaseTtlTooLarge => (Code::OutOfRange, "etcdserver: too large lease TTL"),
             Error::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
+            Error::Auth(error) => return error.into(),
         };
         Self::new(code, text)
+    }
+}
+
+impl From<AuthError> for Status {
+    fn from(error: AuthError) -> Self {
+        let code = match error {
+            AuthError::UserEmpty
+            | AuthError::RoleEmpty
+            | AuthError::AuthFailed
+            | AuthError::PermissionNotGiven
+            | AuthError::InvalidAuthManagement
+            | AuthError::AuthOldRevision => Code::InvalidArgument,
+            AuthError::PermissionDenied => Code::PermissionDenied,
+            AuthError::InvalidAuthToken => Code::Unauthenticated,
+            AuthError::NoPasswordUser => Code::Unknown,
+            AuthError::RootUserNotExist
+            | AuthError::RootRoleNotExist
+            | AuthError::UserAlreadyExist
+            | AuthError::UserNotFound
+            | AuthError::RoleAlreadyExist
+            | AuthError::RoleNotFound
+            | AuthError::RoleNotGranted
+            | AuthError::PermissionNotGranted
+            | AuthError::AuthNotEnabled => Code::FailedPrecondition,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

@@ -21,8 +21,8 @@ fn messages() -> Vec<PeerMessage> {
     let nested = RequestOp { request: Some(Request::RequestTxn(inner)) };
     let txn = TxnRequest { success: vec![nested, operation], ..TxnRequest::default() };
     let commands = vec![
-        Command { id: 1, operation: Some(Operation::Put(put)) },
-        Command { id: 2, operation: Some(Operation::Txn(txn)) },
+        Command { id: 1, operation: Some(Operation::Put(put)), caller: None },
+        Command { id: 2, operation: Some(Operation::Txn(txn)), caller: None },
     ];
     let conf_state = ConfState { voters: vec![1, 2, 3], learners: vec![4], ..ConfState::default() };
     [

@@ -162,7 +162,7 @@ fn commands_that_never_left_come_back() {
         let _ = two.serving.await;
         let gone = |input| matches!(input, Input::PeerLost { peer: 2, refused: true }).then_some(());
         assert_eq!(collect(&one.mailbox, 1, gone).await.len(), 1);
-        let commands = [7, 8].map(|id| Command { id, operation: None }).to_vec();
+        let commands = [7, 8].map(|id| Command { id, operation: None, caller: None }).to_vec();
         let forward = Forward { incarnation: 3, sequence: 4, commands, term: 5 };
         one.say(2, &PeerMessage { kind: Some(peer_message::Kind::Forward(forward)) });
         let rejected = |input| match input {

@@ -207,7 +207,10 @@ pub(crate) mod tests {
 
     /// An entry of commands, for handmade histories.
     pub(crate) fn entry(index: u64, term: u64, commands: Vec<(u64, Operation)>) -> CommittedEntry {
-        let commands = commands.into_iter().map(|(id, operation)| Command { id, operation: Some(operation) }).collect();
+        let commands = commands
+            .into_iter()
+            .map(|(id, operation)| Command { id, operation: Some(operation), caller: None })
+            .collect();
         let batch = CommandBatch { commands };
         CommittedEntry { index, term, payload: Payload::Commands(Bytes::from(batch.encode_to_vec())) }
     }

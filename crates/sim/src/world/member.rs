@@ -703,7 +703,11 @@ impl World {
                 self.planted += 1;
                 self.tell(
                     member,
-                    Input::Propose(vec![Command { id: 0, operation: Some(Operation::LeaseExpire(expire)) }]),
+                    Input::Propose(vec![Command {
+                        id: 0,
+                        operation: Some(Operation::LeaseExpire(expire)),
+                        caller: None,
+                    }]),
                 );
             }
         }
@@ -778,7 +782,7 @@ impl World {
         let id = (member as u64 + 1) << 48 | life << 24 | process.next_command;
         process.next_command += 1;
         process.waiters.insert(id, call);
-        let command = Command { id, operation: Some(operation) };
+        let command = Command { id, operation: Some(operation), caller: None };
         if self.options.plant == Some(Plant::ProposeTwice) && self.random.below(50) == 0 {
             self.planted += 1;
             self.tell(member, Input::Propose(vec![command.clone()]));

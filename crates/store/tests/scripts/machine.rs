@@ -3,6 +3,7 @@
 //! Invariant: every entry is remembered, so that `crash` can do what a member does after a power cut: open the store at
 //! its last checkpoint and apply the rest again, with the same answers.
 
+use crate::auth;
 use crate::notation::{self, Words};
 use bytes::Bytes;
 use prost::Message;
@@ -14,11 +15,13 @@ use quorate_proto::etcdserverpb::{
 };
 use quorate_proto::mvccpb::Event;
 use quorate_proto::quoratepb::command::Operation;
-use quorate_proto::quoratepb::{Command, CommandBatch, LeaseExpire, LeaseRenew};
+use quorate_proto::quoratepb::{Caller, Command, CommandBatch, LeaseExpire, LeaseRenew};
+use quorate_store::auth::{Act, AuthError};
 use quorate_store::error::Error;
 use quorate_store::memory_disk::MemoryDisk;
 use quorate_store::outcome::{LeaseChange, Outcome, Reply, ReplyBody};
 use quorate_store::range::KeyRange;
+use quorate_store::reader::StoreReader;
 use quorate_store::revlog::RevLogConfig;
 use quorate_store::store::{Bootstrap, Store, StoreConfig};
 use quorate_store::watch::{Delivery, StreamLimits, WatchRefused, WatchSpec, WatchStream};
@@ -43,7 +46,8 @@ struct Place {
     /// Away only while it is opened again.
     store: Option<Store>,
     entries: Vec<Entry>,
-    streams: BTreeMap<String, WatchStream>,
+    /// With whoever opened it.
+    streams: BTreeMap<String, (WatchStream, Option<Caller>)>,
     index: u64,
 }
 
@@ -87,19 +91,27 @@ impl Machine {
     /// Runs a command line; answers its output, lines each with its end.
     pub(crate) fn run(&mut self, line: &str) -> String {
         if let Some(commands) = line.strip_prefix("entry ") {
-            let operations = commands.split(" | ").map(|command| self.operation(&mut Words::new(command)));
-            let operations = operations.map(|operation| operation.expect("an entry holds writes only")).collect();
-            return self.apply(operations);
+            let commands = commands.split(" | ").map(|command| {
+                let (caller, command) = self.caller(command);
+                let operation = self.operation(&mut Words::new(command)).expect("an entry holds writes only");
+                (caller, operation)
+            });
+            let commands = commands.collect();
+            return self.apply(commands);
         }
+        let (caller, line) = self.caller(line);
         let mut words = Words::new(line);
         if let Some(operation) = self.operation(&mut words) {
             assert_eq!(words.peek(), None, "`{line}` has too many words");
-            return self.apply(vec![operation]);
+            return self.apply(vec![(caller, operation)]);
         }
+        let reader = self.store().reader();
         match words.word() {
+            "auth" | "user" | "role" | "users" | "roles" => auth::show(&reader, caller.as_ref(), Words::new(line)),
             "get" => {
                 let request = notation::range(&mut words);
-                match self.store().reader().range(&request) {
+                let read = |reader: &StoreReader| reader.range(&request);
+                match reader.read_as(caller.as_ref(), Act::Range(&request), read).unwrap_or_else(refused) {
                     Ok(reply) => notation::range_lines(&RangeResponse {
                         header: Some(ResponseHeader { revision: reply.revision, ..ResponseHeader::default() }),
                         count: reply.count,
@@ -111,7 +123,8 @@ impl Machine {
             }
             "txn" => {
                 let request = notation::txn(&mut words);
-                match self.store().reader().read_txn(&request) {
+                let read = |reader: &StoreReader| reader.read_txn(&request);
+                match reader.read_as(caller.as_ref(), Act::Txn(&request), read).unwrap_or_else(refused) {
                     Ok(response) => notation::txn_lines(&response),
                     Err(error) => failed(&error),
                 }
@@ -120,7 +133,7 @@ impl Machine {
                 self.term = words.number();
                 String::new()
             }
-            "leases" => self.leases(),
+            "leases" => self.leases(caller.as_ref()),
             "renewals" => {
                 let id = words.number::<i64>();
                 let leases = self.store().position().leases;
@@ -128,7 +141,10 @@ impl Machine {
                 format!("{}\n", lease.renewals)
             }
             "alarms" => alarm_lines(&self.store().reader().alarms()),
-            "hash" => self.hash(words.peek().map_or(0, |word| words.parse(word))),
+            "hash" => match reader.authorize(caller.as_ref(), Act::Call("/etcdserverpb.Maintenance/HashKV")) {
+                Ok(()) => self.hash(words.peek().map_or(0, |word| words.parse(word))),
+                Err(error) => failed(&error.into()),
+            },
             "stats" => self.stats(),
             "checkpoint" => {
                 let index = self.store().checkpoint().unwrap();
@@ -147,14 +163,29 @@ impl Machine {
                 String::new()
             }
             "stream" | "watch" | "next" | "cancel" | "progress" | "interval" | "close" | "watchers" => {
-                self.watching(&mut Words::new(line))
+                self.watching(&mut Words::new(line), caller)
             }
             other => words.unknown(other),
         }
     }
 
+    /// Takes `as NAME` off a line: the user as of this auth revision, or as of another one with `as NAME@REVISION`.
+    fn caller<'a>(&mut self, line: &'a str) -> (Option<Caller>, &'a str) {
+        let Some((name, rest)) = line.strip_prefix("as ").and_then(|rest| rest.split_once(' ')) else {
+            return (None, line);
+        };
+        let (user, auth_revision) = match name.split_once('@') {
+            Some((user, revision)) => (user, revision.parse().expect("a revision")),
+            None => (name, self.store().reader().auth_revision()),
+        };
+        (Some(Caller { user: user.to_owned(), auth_revision, cluster: false }), rest)
+    }
+
     /// A command that goes through the log, if the words say one.
     fn operation(&self, words: &mut Words<'_>) -> Option<Operation> {
+        if let Some(operation) = auth::operation(words) {
+            return Some(operation);
+        }
         let verb = words.peek()?;
         if !matches!(verb, "put" | "del" | "txn" | "compact" | "grant" | "renew" | "revoke" | "expire" | "alarm") {
             return None;
@@ -185,13 +216,14 @@ impl Machine {
         })
     }
 
-    fn apply(&mut self, operations: Vec<Operation>) -> String {
+    fn apply(&mut self, commands: Vec<(Option<Caller>, Operation)>) -> String {
         let term = self.term;
         let place = self.place();
         place.index += 1;
         let index = place.index;
+        let commands = commands.into_iter().zip(1..);
         let commands =
-            operations.into_iter().zip(1..).map(|(operation, id)| Command { id, operation: Some(operation) }).collect();
+            commands.map(|((caller, operation), id)| Command { id, operation: Some(operation), caller }).collect();
         let batch = Bytes::from(CommandBatch { commands }.encode_to_vec());
         let outcome = place.store().apply_commands(index, term, batch.clone(), &|_| true).unwrap();
         let replies = outcome_lines(&outcome);
@@ -199,10 +231,14 @@ impl Machine {
         replies
     }
 
-    fn leases(&mut self) -> String {
+    fn leases(&mut self, caller: Option<&Caller>) -> String {
         let reader = self.store().reader();
         let mut text = String::new();
-        for (id, ttl_s) in reader.leases() {
+        let leases = match reader.read_as(caller, Act::LeaseLeases, StoreReader::leases) {
+            Ok(leases) => leases,
+            Err(error) => return failed(&error.into()),
+        };
+        for (id, ttl_s) in leases {
             let _ = write!(text, "{id}: {ttl_s} s");
             for key in reader.lease_keys(id) {
                 let _ = write!(text, " {}", notation::shown(&key));
@@ -288,7 +324,7 @@ impl Machine {
         format!("revision {}, applied {}\n", reader.stats().revision, reader.stats().applied_index)
     }
 
-    fn watching(&mut self, words: &mut Words<'_>) -> String {
+    fn watching(&mut self, words: &mut Words<'_>, caller: Option<Caller>) -> String {
         let place = self.place();
         match (words.word(), words.peek()) {
             ("watchers", _) => {
@@ -307,16 +343,24 @@ impl Machine {
                     }
                 }
                 let stream = place.store().reader().watch_hub().open_stream(limits, Arc::new(|| {}));
-                place.streams.insert(name.to_owned(), stream);
+                place.streams.insert(name.to_owned(), (stream, caller));
                 String::new()
             }
             (verb, Some(name)) => {
                 words.word();
-                let Some(stream) = place.streams.get(name) else {
+                let Some((stream, caller)) = place.streams.get(name) else {
                     panic!("there is no stream {name}");
                 };
                 match verb {
-                    "watch" => created(stream.create(spec(words))),
+                    "watch" => {
+                        let (key, range_end) = notation::keys(words.peek().unwrap_or_default());
+                        let act = Act::Watch { key: &key, range_end: &range_end };
+                        let reader = place.store.as_ref().expect("the store is open").reader();
+                        match reader.authorize(caller.as_ref(), act) {
+                            Ok(()) => created(stream.create(spec(words))),
+                            Err(error) => format!("refused: {error}\n"),
+                        }
+                    }
                     "cancel" => {
                         let known = stream.cancel(words.number());
                         if known { String::new() } else { "no such watcher\n".to_owned() }
@@ -346,7 +390,12 @@ impl Machine {
     }
 }
 
-fn failed(error: &Error) -> String {
+/// A read that was not permitted, as if the store had said so.
+fn refused<T>(error: AuthError) -> Result<T, Error> {
+    Err(error.into())
+}
+
+pub(crate) fn failed(error: &Error) -> String {
     format!("error: {error}\n")
 }
 

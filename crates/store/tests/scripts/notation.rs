@@ -3,6 +3,8 @@
 //! Keys: `a` one key, `a..c` from a up to c, `a..` from a on, `a/*` a prefix, `*` all keys; `\x00` a byte, `""` nothing.
 //! Transactions: `if COMPARE.. then OP ; OP else OP`, each part optional, a nested one in `( .. )`; a compare is
 //! `version(KEY)=1`, with create, mod, lease or value and `=`, `!=`, `<` or `>`.
+//!
+//! `as NAME COMMAND` is done by a user who has just logged in; without it nobody has.
 
 use bytes::Bytes;
 use quorate_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
