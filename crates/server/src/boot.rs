@@ -277,6 +277,10 @@ fn start_threads(config: &Config, data: Data, metrics: &Arc<Metrics>, runtime: H
     let status = StatusBoard::new(NodeStatus { id: identity.member_id, ..NodeStatus::default() });
     let (disk_tasks, disk_queue) = threads::queue::bounded::<DiskTask>(TASKS_MAX);
     let (apply_tasks, apply_queue) = threads::queue::bounded::<ApplyTask>(TASKS_MAX);
+    let node_runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the node's runtime")?;
     let entry_bytes_max = ENTRY_BYTES.max(config.max_request_bytes + ENTRY_OVERHEAD_BYTES);
     let transport = Transport::new(PeerConfig {
         cluster_id: identity.cluster_id,
@@ -287,7 +291,8 @@ fn start_threads(config: &Config, data: Data, metrics: &Arc<Metrics>, runtime: H
         apply: apply_tasks.clone(),
         snapshots: snapshots.clone(),
         metrics: metrics.clone(),
-        runtime,
+        runtime: node_runtime.handle().clone(),
+        bulk_runtime: runtime,
     });
     transport.refresh(&reader.members());
     let position = store.position();
@@ -366,7 +371,8 @@ fn start_threads(config: &Config, data: Data, metrics: &Arc<Metrics>, runtime: H
     let threads = vec![
         disk_thread.context("cannot start the disk thread")?,
         threads::spawn("apply", move || apply_thread.run()).context("cannot start the apply thread")?,
-        threads::spawn("node", move || node_thread.run()).context("cannot start the node thread")?,
+        threads::spawn("node", move || node_runtime.block_on(node_thread.run()))
+            .context("cannot start the node thread")?,
     ];
     Ok(Running { backend, mailbox, waiting, transport, threads })
 }
@@ -396,7 +402,8 @@ async fn run_member(
     tokio::spawn(running.backend.clone().run_expiry());
     for (address, listener) in peer_listeners {
         tracing::info!(address = address.to_string(), "serving peer traffic");
-        tokio::spawn(peer::serve(listener, running.transport.clone(), running.backend.reader().clone()));
+        let serving = peer::serve(listener, running.transport.clone(), running.backend.reader().clone());
+        running.transport.config().runtime.spawn(serving);
     }
     let (stop, stopped) = watch::channel(false);
     let surface = Arc::new(ClientSurface::new(

@@ -4,10 +4,11 @@
 //! commands and reads are bounded by the waiting table (`backend`); what peers say by [`PEER_BYTES_MAX`], beyond which
 //! their connections are not read; everything else are answers to the node's own effects.
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use quorate_node::api::Input;
 use quorate_proto::quoratepb::{Command, PeerMessage};
-use std::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Bytes of messages from peers that wait for the node, at the most.
 pub(crate) const PEER_BYTES_MAX: usize = 64 << 20;
@@ -50,7 +51,7 @@ struct State {
 #[derive(Default)]
 pub(crate) struct Mailbox {
     state: Mutex<State>,
-    wake: Condvar,
+    wake: Notify,
 }
 
 impl Mailbox {
@@ -102,22 +103,41 @@ impl Mailbox {
         self.with(|state| state.is_stopped = true);
     }
 
-    /// Waits until something is there or `deadline`, and takes all of it. `turn` must be clear.
-    pub(crate) fn take(&self, deadline: Instant, turn: &mut Turn) {
+    /// Waits until something is there or `deadline`, and takes all of it. `turn` must be clear. One taker at a time.
+    pub(crate) async fn take(&self, deadline: Instant, turn: &mut Turn) {
         debug_assert!(turn.inputs.is_empty() && turn.commands.is_empty());
-        let mut state = self.state.lock();
-        while state.inputs.is_empty() && state.commands.is_empty() && !state.is_stopped {
-            state.is_asleep = true;
-            let timed_out = self.wake.wait_until(&mut state, deadline).timed_out();
-            state.is_asleep = false;
-            if timed_out {
-                break;
+        if self.take_now(turn, true) {
+            return;
+        }
+        let timeout = tokio::time::sleep_until(deadline);
+        tokio::pin!(timeout);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.wake.notified() => {
+                    if self.take_now(turn, true) {
+                        return;
+                    }
+                }
+                () = timeout.as_mut() => {
+                    self.take_now(turn, false);
+                    return;
+                }
             }
         }
+    }
+
+    /// Takes what is there; answers whether that was anything. If not, whoever posts next wakes the taker that
+    /// `falls_asleep`.
+    fn take_now(&self, turn: &mut Turn, falls_asleep: bool) -> bool {
+        let mut state = self.state.lock();
+        let found = !state.inputs.is_empty() || !state.commands.is_empty() || state.is_stopped;
         std::mem::swap(&mut state.inputs, &mut turn.inputs);
         std::mem::swap(&mut state.commands, &mut turn.commands);
         state.peer_bytes = 0;
         turn.is_stopped = state.is_stopped;
+        state.is_asleep = falls_asleep && !found;
+        found
     }
 
     fn with(&self, change: impl FnOnce(&mut State)) {
@@ -137,6 +157,18 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    fn run<T>(task: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("runtime").block_on(task)
+    }
+
+    #[test]
+    fn a_deadline_ends_the_wait() {
+        let mailbox = Mailbox::default();
+        let mut turn = Turn::default();
+        run(mailbox.take(Instant::now() + Duration::from_millis(2), &mut turn));
+        assert!(turn.inputs.is_empty() && !turn.is_stopped && !mailbox.state.lock().is_asleep);
+    }
+
     fn command(id: u64) -> Command {
         Command { id, operation: None, caller: None }
     }
@@ -149,11 +181,11 @@ mod tests {
         mailbox.propose([command(2), command(3)]);
         mailbox.post(Input::Tick);
         let mut turn = Turn::default();
-        mailbox.take(Instant::now(), &mut turn);
+        assert!(mailbox.take_now(&mut turn, false));
         assert_eq!(turn.commands.iter().map(|command| command.id).collect::<Vec<_>>(), [1, 2, 3]);
         assert!(matches!(turn.inputs[..], [Input::Read { ticket: 7 }, Input::Tick]));
         turn.clear();
-        mailbox.take(Instant::now(), &mut turn);
+        assert!(!mailbox.take_now(&mut turn, false));
         assert!(turn.inputs.is_empty() && turn.commands.is_empty() && !turn.is_stopped);
     }
 
@@ -165,7 +197,7 @@ mod tests {
             move || {
                 let mut turn = Turn::default();
                 let begin = Instant::now();
-                mailbox.take(begin + Duration::from_secs(60), &mut turn);
+                run(mailbox.take(begin + Duration::from_secs(60), &mut turn));
                 (turn.commands.len(), begin.elapsed())
             }
         });
@@ -182,7 +214,7 @@ mod tests {
         mailbox.post_peer(2, PeerMessage::default(), PEER_BYTES_MAX);
         assert!(!mailbox.has_room_for_peer(1));
         let mut turn = Turn::default();
-        mailbox.take(Instant::now(), &mut turn);
+        mailbox.take_now(&mut turn, false);
         assert_eq!(turn.inputs.len(), 1);
         assert!(mailbox.has_room_for_peer(1));
     }
@@ -192,7 +224,7 @@ mod tests {
         let mailbox = Mailbox::default();
         mailbox.stop();
         let mut turn = Turn::default();
-        mailbox.take(Instant::now() + Duration::from_secs(60), &mut turn);
+        run(mailbox.take(Instant::now() + Duration::from_secs(60), &mut turn));
         assert!(turn.is_stopped);
     }
 }

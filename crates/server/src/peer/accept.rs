@@ -134,7 +134,12 @@ fn upgrade(mut request: Request<Incoming>, transport: &Transport, purpose: Purpo
     };
     let upgraded = hyper::upgrade::on(&mut request);
     let transport_of_task = transport.clone();
-    let task = tokio::spawn(async move {
+    let config = transport.config();
+    let runtime = match purpose {
+        Purpose::Messages => &config.runtime,
+        Purpose::Snapshot => &config.bulk_runtime,
+    };
+    let task = runtime.spawn(async move {
         let Ok(upgraded) = upgraded.await else { return };
         let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
         let stream = parts.io.into_inner();

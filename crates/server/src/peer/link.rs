@@ -1,8 +1,7 @@
 //! The connection to one peer: a bounded queue, and a task that keeps a connection open and empties the queue into it.
 //!
-//! What the node's turn left in the queue is written by the node's own thread as far as the socket takes it at once: a
-//! hand-over to the network thread would cost a wake-up on each of a put's four ways between members. The task writes
-//! the rest. The invariants: bytes leave in the order of the queue, by one writer at a time (`is_task_writing`, and the
+//! What the node's turn left in the queue is written at its end as far as the socket takes it at once; the task writes the
+//! rest. The invariants: bytes leave in the order of the queue, by one writer at a time (`is_task_writing`, and the
 //! lock). The queue never grows beyond its bounds. When it is full, the oldest raft messages go: raft repeats what
 //! matters. Forwarded commands that never left come back to the node as rejected, so that it may send them elsewhere at
 //! once; what a broken connection may have delivered never does.

@@ -57,6 +57,7 @@ async fn peer(id: u64) -> Peer {
         snapshots: Arc::new(SnapshotRoom::default()),
         metrics: Arc::new(Metrics::new()),
         runtime: tokio::runtime::Handle::current(),
+        bulk_runtime: tokio::runtime::Handle::current(),
     });
     let serving = tokio::spawn(serve(listener, transport.clone(), store.reader()));
     Peer { id, url, mailbox, transport, serving }
@@ -75,7 +76,7 @@ async fn collect<T>(mailbox: &Mailbox, count: usize, wanted: impl Fn(Input) -> O
         assert!(Instant::now() < deadline, "only {} of {count} came in time", found.len());
         tokio::time::sleep(Duration::from_millis(1)).await;
         turn.clear();
-        mailbox.take(Instant::now(), &mut turn);
+        mailbox.take(Instant::now().into(), &mut turn).await;
         found.extend(turn.inputs.drain(..).filter_map(&wanted));
     }
     found
@@ -101,7 +102,7 @@ async fn wait_until_connected(one: &Peer, two: &Peer) {
         loop {
             from.say(to.id, &raft(5));
             let mut turn = Turn::default();
-            to.mailbox.take(Instant::now(), &mut turn);
+            to.mailbox.take(Instant::now().into(), &mut turn).await;
             if turn.inputs.into_iter().any(|input| term_from(input, from.id).is_some()) {
                 break;
             }

@@ -28,7 +28,10 @@ pub(crate) struct PeerConfig {
     pub(crate) apply: Sender<ApplyTask>,
     pub(crate) snapshots: Arc<SnapshotRoom>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Where connections between members are read and written: the node's own thread, so that a message wakes no other.
     pub(crate) runtime: Handle,
+    /// Where snapshots are streamed, so that they keep the node from nothing.
+    pub(crate) bulk_runtime: Handle,
 }
 
 struct Peer {
@@ -119,7 +122,7 @@ impl Transport {
         };
         let route = self.route(to);
         let mailbox = config.mailbox.clone();
-        config.runtime.spawn(async move {
+        config.bulk_runtime.spawn(async move {
             let result = snapshot::send(&link.addresses(), route, &message, built).await;
             match &result {
                 Ok(bytes) => tracing::info!(

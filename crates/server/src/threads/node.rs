@@ -1,7 +1,8 @@
 //! The node thread: gives consensus its turns, and carries out what it decides.
 //!
 //! The invariant: the node never waits for anything but its mailbox and the next tick; its effects are handed on in
-//! order.
+//! order. The connections to other members live on the same thread: what a peer says is there without a wake-up, and a
+//! turn's messages leave at its end.
 
 use crate::backend::{CallError, Clock, StatusBoard};
 use crate::mailbox::{Mailbox, Turn};
@@ -38,12 +39,12 @@ pub(crate) struct NodeThread {
 
 impl NodeThread {
     /// Runs until the mailbox is stopped; then the disk and apply threads are told to stop behind their tasks.
-    pub(crate) fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let mut turn = Turn::default();
         let mut awaits_applied = false;
         let mut next_tick = Instant::now() + self.tick;
         loop {
-            self.mailbox.take(next_tick, &mut turn);
+            self.mailbox.take(next_tick.into(), &mut turn).await;
             let now_ms = self.clock.now_ms();
             let now = Instant::now();
             let mut ticks = 0;
