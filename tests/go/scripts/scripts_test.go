@@ -25,14 +25,19 @@ const noCounterpart = "# No counterpart in etcd."
 
 var rooms = []string{"kv", "txn", "lease", "compaction", "watch", "hash", "snapshot"}
 
+// authRoom holds the scripts about users and roles.
+const authRoom = "auth"
+
 // ownLines are of our store's outcome, and no server tells them.
 var ownLines = regexp.MustCompile(`^lease \d+ ended$`)
 
-func TestEtcdAnswersAsTheScriptsSay(t *testing.T) { runAll(t, Programs(t).Peer) }
+func TestEtcdAnswersAsTheScriptsSay(t *testing.T) {
+	runAll(t, Programs(t).Peer, append(slices.Clone(rooms), authRoom))
+}
 
-func TestQuorateAnswersAsTheScriptsSay(t *testing.T) { runAll(t, Programs(t).Server) }
+func TestQuorateAnswersAsTheScriptsSay(t *testing.T) { runAll(t, Programs(t).Server, rooms) }
 
-func runAll(t *testing.T, binary string) {
+func runAll(t *testing.T, binary string, rooms []string) {
 	for _, room := range rooms {
 		paths, err := filepath.Glob(filepath.Join("../../../crates/store/testdata", room, "*.txt"))
 		if err != nil || len(paths) == 0 {
@@ -48,17 +53,22 @@ func runAll(t *testing.T, binary string) {
 			}
 			t.Run(room+"/"+strings.TrimSuffix(filepath.Base(path), ".txt"), func(t *testing.T) {
 				t.Parallel()
-				runScript(t, binary, string(text))
+				var flags []string
+				if room == authRoom {
+					// As cheap as it can be: no password here is a secret.
+					flags = []string{"--bcrypt-cost", "4"}
+				}
+				runScript(t, binary, string(text), flags)
 			})
 		}
 	}
 }
 
-func runScript(t *testing.T, binary, text string) {
-	server := NewServer(t, binary, "m0")
+func runScript(t *testing.T, binary, text string, flags []string) {
+	server := NewServer(t, binary, "m0", flags...)
 	server.Start("", "new")
 	server.AwaitReady()
-	m := &machine{t: t, server: server, streams: map[string]*stream{}}
+	m := &machine{t: t, server: server, streams: map[string]*stream{}, passwords: map[string]string{}}
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	for i := 0; i < len(lines); i++ {
 		if lines[i] == "" || strings.HasPrefix(lines[i], "#") {
@@ -90,6 +100,8 @@ type machine struct {
 	t       *testing.T
 	server  *Server
 	streams map[string]*stream
+	// passwords are those that the users got last.
+	passwords map[string]string
 }
 
 func (m *machine) run(command string, expected []string) (answered []string, comparable bool) {
@@ -104,8 +116,11 @@ func (m *machine) run(command string, expected []string) (answered []string, com
 	defer cancel()
 	conn := m.server.Conn()
 	kv, lease, maintenance := pb.NewKVClient(conn), pb.NewLeaseClient(conn), pb.NewMaintenanceClient(conn)
+	ctx, command, err := m.loginAs(ctx, conn, command)
+	if err != nil {
+		return []string{"error: " + status.Convert(err).Message()}, true
+	}
 	w := split(command)
-	var err error
 	switch verb := w.word(); verb {
 	case "put":
 		var r *pb.PutResponse
@@ -159,6 +174,8 @@ func (m *machine) run(command string, expected []string) (answered []string, com
 		if r, err = maintenance.HashKV(ctx, &pb.HashKVRequest{Revision: revision}); err == nil {
 			answered = []string{fmt.Sprintf("%08x of revision %d, compacted %d, revision %d", r.Hash, r.HashRevision, r.CompactRevision, r.Header.Revision)}
 		}
+	case "auth", "user", "role", "users", "roles":
+		answered, err = m.auth(ctx, pb.NewAuthClient(conn), split(command))
 	case "restart", "crash":
 		if verb == "restart" {
 			m.server.Signal(syscall.SIGTERM)
@@ -172,7 +189,7 @@ func (m *machine) run(command string, expected []string) (answered []string, com
 	case "checkpoint", "maintain", "renewals", "stats", "watchers", "term":
 		return nil, false
 	case "stream":
-		m.streams[w.word()] = openStream(m.t, pb.NewWatchClient(conn))
+		m.streams[w.word()] = openStream(m.t, pb.NewWatchClient(conn), ctx)
 		return nil, true
 	case "watch":
 		return m.streams[w.word()].watch(w), true
@@ -198,6 +215,9 @@ func (m *machine) awaitServing() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		_, err := pb.NewKVClient(m.server.Conn()).Range(ctx, &pb.RangeRequest{Key: []byte("a")})
+		if status.Convert(err).Message() == "etcdserver: user name is empty" {
+			return nil
+		}
 		return err
 	})
 }
@@ -268,8 +288,9 @@ type stream struct {
 	answers []*pb.WatchResponse
 }
 
-func openStream(t *testing.T, client pb.WatchClient) *stream {
-	ctx, cancel := context.WithCancel(context.Background())
+// openStream opens a stream that outlives the command's context, but has its credentials.
+func openStream(t *testing.T, client pb.WatchClient, command context.Context) *stream {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(command))
 	t.Cleanup(cancel)
 	opened, err := client.Watch(ctx)
 	if err != nil {
@@ -381,7 +402,11 @@ func (s *stream) watch(w *words) []string {
 			return []string{"refused: " + line}
 		}
 	}
-	return []string{"refused: " + r.CancelReason}
+	reason := r.CancelReason
+	if _, text, found := strings.Cut(reason, " desc = "); found {
+		reason = text
+	}
+	return []string{"refused: " + reason}
 }
 
 func (s *stream) cancel(id int64) []string {
