@@ -531,7 +531,8 @@ impl Node {
             Some(Kind::ForwardRejected(rejected)) => {
                 self.proposals.forward_rejected(from, &self.config, self.consensus.leader(), &rejected);
             }
-            None => {}
+            // A probe is the transport's own matter.
+            Some(Kind::Probe(_)) | None => {}
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of gRPC or HTTP; the tables of waiting callers are `waiting`'s.
 
+use crate::config::duration;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::waiting::Waiting;
@@ -67,6 +68,10 @@ pub struct Limits {
     pub quota_bytes: u64,
     /// `--watch-progress-notify-interval`.
     pub progress_interval: std::time::Duration,
+    /// `--warning-unary-request-duration`.
+    pub slow_request: std::time::Duration,
+    /// `--warning-apply-duration`.
+    pub slow_apply: std::time::Duration,
 }
 
 /// Shared by all connections.
@@ -287,6 +292,10 @@ impl Backend {
             inner.metrics.read_indexes_failed.increment();
             if *error == CallError::TimedOut {
                 inner.metrics.slow_read_indexes.increment();
+                tracing::warn!(
+                    timeout = duration::text(std::time::Duration::from_millis(inner.call_ms)),
+                    "timed out waiting for read index response (local node might have slow network)"
+                );
             }
         }
         confirmed

@@ -6,15 +6,18 @@
 
 use crate::api::ClientSurface;
 use crate::backend::{Backend, BackendParts, Clock, Identity, Limits, StatusBoard};
+use crate::compactor;
 use crate::config::{Address, Config, InitialClusterState};
 use crate::connection::serve_client;
 use crate::disk::{Durability, RealDisk, create_folder_durably};
+use crate::http::{DebugPages, watching};
 use crate::logging::FATAL;
 use crate::mailbox::Mailbox;
 use crate::member_ids::{cluster_id, member_id};
 use crate::metrics::Metrics;
 use crate::peer::{self, PeerConfig, Transport};
 use crate::shutdown::{StopSignals, die};
+use crate::spans::{self, Tracer};
 use crate::threads::apply::{ApplyTask, ApplyThread};
 use crate::threads::disk::DiskTask;
 use crate::threads::node::NodeThread;
@@ -29,6 +32,7 @@ use quorate_proto::etcdserverpb::Member;
 use quorate_proto::quoratepb::command::Operation;
 use quorate_proto::quoratepb::{ClusterVersionSet, ConfState, MemberPublish};
 use quorate_store::disk::Disk;
+use quorate_store::reader::StoreStats;
 use quorate_store::revlog::RevLogConfig;
 use quorate_store::store::{Bootstrap, Store, StoreConfig};
 use std::fs::{File, TryLockError};
@@ -100,7 +104,8 @@ pub enum Greeting {
 fn serve(config: Config, greeting: Greeting) -> anyhow::Result<()> {
     log_settings(&config);
     let _locks = lock_folders(&config)?;
-    let metrics = Arc::new(Metrics::new());
+    let watched = &config.operability;
+    let metrics = Arc::new(Metrics::with_detail(watched.metrics, watched.features));
     let data = open_data(&config, &metrics)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -130,7 +135,7 @@ fn log_settings(config: &Config) {
         "heartbeat-interval" = format!("{}ms", config.heartbeat_interval_ms),
         "election-timeout" = format!("{}ms", config.election_timeout_ms),
         "snapshot-count" = config.snapshot_count,
-        "snapshot-catchup-entries" = 5000_u64,
+        "snapshot-catchup-entries" = config.operability.snapshot_catchup_entries,
         "max-request-bytes" = config.max_request_bytes as u64,
         "max-txn-ops" = config.max_txn_ops as u64,
         "quota-backend-bytes" = config.quota_bytes,
@@ -258,6 +263,18 @@ fn open_data(config: &Config, metrics: &Metrics) -> anyhow::Result<Data> {
     Ok(Data { store, wal, recovered, identity, initial_members })
 }
 
+/// What `--bootstrap-defrag-threshold-megabytes` comes to: free space is given back by itself.
+fn tell_defragmentation(threshold_megabytes: u64, stats: &StoreStats) {
+    if threshold_megabytes > 0 {
+        tracing::info!(
+            "current-db-size-bytes" = stats.disk_bytes,
+            "current-db-size-in-use-bytes" = stats.live_bytes,
+            "bootstrap-defrag-threshold-bytes" = threshold_megabytes.saturating_mul(1 << 20),
+            "Skipping defragmentation"
+        );
+    }
+}
+
 /// What a running member holds.
 struct Running {
     backend: Backend,
@@ -271,6 +288,7 @@ fn start_threads(config: &Config, data: Data, metrics: &Arc<Metrics>, runtime: H
     let Data { store, wal, recovered, identity, .. } = data;
     let clock = Clock::start();
     let reader = store.reader();
+    tell_defragmentation(config.operability.bootstrap_defrag_megabytes, &reader.stats());
     let mailbox = Arc::new(Mailbox::default());
     let waiting = Arc::new(Waiting::new(rand::random()));
     let snapshots = Arc::new(SnapshotRoom::default());
@@ -332,6 +350,8 @@ fn start_threads(config: &Config, data: Data, metrics: &Arc<Metrics>, runtime: H
                 .expect("bounded by the longest election timeout"),
             quota_bytes: config.quota_bytes,
             progress_interval: config.progress_interval,
+            slow_request: config.operability.warning_unary_request_duration,
+            slow_apply: config.operability.warning_apply_duration,
         },
         mailbox: mailbox.clone(),
         waiting: waiting.clone(),
@@ -353,7 +373,9 @@ fn start_threads(config: &Config, data: Data, metrics: &Arc<Metrics>, runtime: H
         peers: transport.clone(),
         metrics: metrics.clone(),
         snapshot_count: config.snapshot_count,
+        slow_apply: config.operability.warning_apply_duration,
         entries_since_checkpoint: 0,
+        compaction: None,
     };
     let node_thread = NodeThread {
         node,
@@ -385,8 +407,10 @@ async fn run_member(
     greeting: Greeting,
 ) -> anyhow::Result<()> {
     let mut signals = StopSignals::listen().context("cannot listen for signals")?;
-    let client_listeners = bind_all(&config.listen_client_urls)?;
-    let peer_listeners = bind_all(&config.listen_peer_urls)?;
+    let reuse_port = if config.operability.socket_reuse_port { ReusePort::Yes } else { ReusePort::No };
+    let client_listeners = bind_all(&config.listen_client_urls, reuse_port)?;
+    let peer_listeners = bind_all(&config.listen_peer_urls, reuse_port)?;
+    let metrics_listeners = bind_metrics(&config.operability.listen_metrics_urls, reuse_port)?;
     for member in &data.initial_members {
         tracing::info!(
             "cluster-id" = format!("{:x}", data.identity.cluster_id),
@@ -400,17 +424,30 @@ async fn run_member(
     tokio::spawn(running.backend.clone().run_gathering());
     tokio::spawn(running.backend.clone().run_delivery());
     tokio::spawn(running.backend.clone().run_expiry());
+    if let Some(wanted) = config.operability.auto_compaction {
+        tokio::spawn(compactor::run(running.backend.clone(), wanted));
+    }
     for (address, listener) in peer_listeners {
         tracing::info!(address = address.to_string(), "serving peer traffic");
         let serving = peer::serve(listener, running.transport.clone(), running.backend.reader().clone());
         running.transport.config().runtime.spawn(serving);
     }
     let (stop, stopped) = watch::channel(false);
+    let tracer = config.operability.tracing.clone().map(|wanted| {
+        let (tracer, spans) = Tracer::new(&wanted, metrics.clone());
+        (Arc::new(tracer), tokio::spawn(spans::run(wanted, spans, metrics.clone(), stopped.clone())))
+    });
     let surface = Arc::new(ClientSurface::new(
         running.backend.clone(),
         metrics,
         Duration::from_millis(config.election_timeout_ms),
+        DebugPages { profiling: config.operability.profiling_pages, requests: config.operability.request_pages },
+        tracer.as_ref().map(|(tracer, _)| tracer.clone()),
     ));
+    for (address, listener) in metrics_listeners {
+        tracing::info!(address = format!("http://{address}"), "serving metrics");
+        tokio::spawn(watching::serve(listener, surface.clone(), stopped.clone()));
+    }
     let room = Arc::new(Semaphore::new(CLIENT_CONNECTIONS_MAX));
     let mut client_addresses = Vec::new();
     for (address, listener) in client_listeners {
@@ -431,6 +468,10 @@ async fn run_member(
     publishing.abort();
     cluster_version.abort();
     stop_member(running, &stop, &room, deadline).await;
+    if let Some((_, exporting)) = tracer {
+        // What the collector does not take by then is lost.
+        let _ = tokio::time::timeout_at(deadline.into(), exporting).await;
+    }
     tracing::info!("stopped");
     Ok(())
 }
@@ -466,12 +507,33 @@ async fn stop_member(running: Running, stop: &watch::Sender<bool>, room: &Semaph
     transport.stop();
 }
 
-/// Binds every address; an error names the one that failed.
-fn bind_all(addresses: &[Address]) -> anyhow::Result<Vec<(SocketAddr, TcpListener)>> {
-    addresses.iter().map(|address| bind(address).with_context(|| format!("cannot listen on {address}"))).collect()
+/// `--socket-reuse-port`: whether several processes may listen on one port.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ReusePort {
+    Yes,
+    No,
 }
 
-fn bind(address: &Address) -> anyhow::Result<(SocketAddr, TcpListener)> {
+/// Binds every address; an error names the one that failed.
+fn bind_all(addresses: &[Address], reuse_port: ReusePort) -> anyhow::Result<Vec<(SocketAddr, TcpListener)>> {
+    addresses
+        .iter()
+        .map(|address| bind(address, reuse_port).with_context(|| format!("cannot listen on {address}")))
+        .collect()
+}
+
+fn bind_metrics(addresses: &[Address], reuse_port: ReusePort) -> anyhow::Result<Vec<(SocketAddr, TcpListener)>> {
+    for address in addresses {
+        ensure!(
+            !matches!(address.scheme.as_str(), "https" | "unixs"),
+            "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url"
+        );
+        ensure!(address.scheme == "http", "{address}: metrics are served on http URLs");
+    }
+    bind_all(addresses, reuse_port)
+}
+
+fn bind(address: &Address, reuse_port: ReusePort) -> anyhow::Result<(SocketAddr, TcpListener)> {
     let host = if address.host.is_empty() { "::" } else { address.host.as_str() };
     let mut candidates: Vec<SocketAddr> = (host, address.port).to_socket_addrs()?.collect();
     // Like Go: a name is bound at its IPv4 address if it has one.
@@ -484,6 +546,7 @@ fn bind(address: &Address) -> anyhow::Result<(SocketAddr, TcpListener)> {
         let listen = || {
             let socket = if candidate.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
             socket.set_reuseaddr(true)?;
+            socket.set_reuseport(reuse_port == ReusePort::Yes)?;
             socket.bind(candidate)?;
             socket.listen(LISTEN_BACKLOG)
         };

@@ -43,13 +43,16 @@ pub fn main(arguments: &[String], called: Called) -> i32 {
         }
         Err(ConfigError::Settings(message)) => {
             // The settings of the log are unknown as well: its defaults hold.
-            let _ = logging::start("info", LogFormat::Json, &["default".to_owned()]);
+            let _ = logging::start("info", LogFormat::Json, &["default".to_owned()], None);
             tracing::error!(target: FATAL, error = message.as_str(), "failed to verify flags");
             return 1;
         }
     };
-    if let Err(message) = logging::start(&config.log_level, config.log_format, &config.log_outputs) {
-        eprintln!("{message}");
+    let rotation = config.operability.log_rotation;
+    if let Err(message) = logging::start(&config.log_level, config.log_format, &config.log_outputs, rotation) {
+        // The log that was asked for cannot be had: the reason goes where it would go by default.
+        let _ = logging::start("info", LogFormat::Json, &["default".to_owned()], None);
+        tracing::error!(target: FATAL, error = message.as_str(), "failed to verify flags");
         return 1;
     }
     raise_open_files();

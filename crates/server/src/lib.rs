@@ -3,6 +3,7 @@
 pub mod api;
 pub mod backend;
 pub mod boot;
+mod compactor;
 pub mod config;
 pub mod connection;
 pub mod disk;
@@ -18,6 +19,7 @@ pub mod member_ids;
 pub mod metrics;
 mod peer;
 mod shutdown;
+mod spans;
 mod threads;
 pub mod version;
 mod waiting;

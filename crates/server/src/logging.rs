@@ -1,4 +1,4 @@
-//! The log: one JSON object a line (or a readable line), to stderr, stdout and files.
+//! The log: one JSON object a line (or a readable line), to stderr, stdout, the journal and files.
 //!
 //! Owns the format and the outputs; what is said is decided where it happens, with `tracing`'s macros. The invariant:
 //! whatever happens, every line is whole, and one write each. Keys, values and secrets are never logged.
@@ -6,12 +6,21 @@
 //! Levels beyond `tracing`'s are told by the event's target: `fatal` for what ends the process, `panic` for a broken
 //! invariant.
 
-use crate::config::LogFormat;
+mod calendar;
+mod journal;
+mod rotation;
+
+use crate::config::{LogFormat, LogRotation};
+use calendar::Moment;
+use journal::Journal;
 use parking_lot::Mutex;
+use rotation::RotatingFile;
 use std::fmt::{Debug, Write as _};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::SystemTime;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
@@ -24,9 +33,21 @@ pub const FATAL: &str = "fatal";
 /// Target of the line that a panic writes.
 pub const PANIC: &str = "panic";
 
+/// Levels of lines, the least serious first.
+const LEVELS: [&str; 6] = ["debug", "info", "warn", "error", "panic", "fatal"];
+
+/// Lines written so far, by level.
+static LINES: [AtomicU64; LEVELS.len()] = [const { AtomicU64::new(0) }; LEVELS.len()];
+
+/// Levels and how many lines of each were written.
+pub(crate) fn line_counts() -> impl Iterator<Item = (&'static str, u64)> {
+    LEVELS.into_iter().zip(&LINES).map(|(level, lines)| (level, lines.load(Relaxed)))
+}
+
 /// Starts the log for the whole process, and makes a panic one line and the end. Fails when an output cannot be opened.
-pub fn start(level: &str, format: LogFormat, outputs: &[String]) -> Result<(), String> {
-    let outputs = outputs.iter().map(|output| Output::open(output)).collect::<Result<Vec<_>, _>>()?;
+/// `rotation` is for the outputs that are files.
+pub fn start(level: &str, format: LogFormat, outputs: &[String], rotation: Option<LogRotation>) -> Result<(), String> {
+    let outputs = outputs.iter().map(|output| Output::open(output, rotation)).collect::<Result<Vec<_>, _>>()?;
     let layer = LineLayer { level: level_filter(level), format, outputs };
     // A second start in one process (tests) keeps the first log.
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer));
@@ -61,24 +82,26 @@ fn level_filter(level: &str) -> LevelFilter {
 enum Output {
     Stderr,
     Stdout,
+    Journal(Journal),
     File(Mutex<File>),
+    Rotating(Mutex<RotatingFile>),
 }
 
 impl Output {
-    fn open(name: &str) -> Result<Self, String> {
-        match name {
-            "default" | "stderr" | "/dev/stderr" => Ok(Self::Stderr),
-            "stdout" | "/dev/stdout" => Ok(Self::Stdout),
-            path => OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)
-                .map(|file| Self::File(Mutex::new(file)))
-                .map_err(|error| format!("--log-outputs: open {path}: {error}")),
+    fn open(name: &str, rotation: Option<LogRotation>) -> Result<Self, String> {
+        let unopened = |error: std::io::Error| format!("couldn't open sink \"{name}\": open {name}: {error}");
+        match (name, rotation) {
+            ("default" | "stderr" | "/dev/stderr", _) => Ok(Self::Stderr),
+            ("stdout" | "/dev/stdout", _) => Ok(Self::Stdout),
+            ("systemd/journal", _) => Journal::open().map(Self::Journal),
+            (path, None) => rotation::open(Path::new(path)).map(|file| Self::File(Mutex::new(file))).map_err(unopened),
+            (path, Some(rotation)) => RotatingFile::open(PathBuf::from(path), rotation)
+                .map(|file| Self::Rotating(Mutex::new(file)))
+                .map_err(unopened),
         }
     }
 
-    fn write(&self, line: &[u8]) {
+    fn write(&self, line: &[u8], level: &str, now: SystemTime) {
         // A log that cannot be written is no reason to stop serving, and there is nowhere left to say so.
         let _ = match self {
             Self::Stderr => std::io::stderr().lock().write_all(line),
@@ -86,7 +109,9 @@ impl Output {
                 let mut stdout = std::io::stdout().lock();
                 stdout.write_all(line).and_then(|()| stdout.flush())
             }
+            Self::Journal(journal) => journal.write(line, level),
             Self::File(file) => file.lock().write_all(line),
+            Self::Rotating(file) => file.lock().write(line, now),
         };
     }
 }
@@ -118,23 +143,31 @@ impl<S: Subscriber> Layer<S> for LineLayer {
     }
 
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-        let line = render(event, self.format, &timestamp(SystemTime::now()));
+        let now = SystemTime::now();
+        let level = level_name(event.metadata());
+        let line = render(event, level, self.format, &Moment::of(now).for_line());
+        if let Some(at) = LEVELS.iter().position(|&known| known == level) {
+            LINES[at].fetch_add(1, Relaxed);
+        }
         for output in &self.outputs {
-            output.write(line.as_bytes());
+            output.write(line.as_bytes(), level, now);
         }
     }
 }
 
-fn render(event: &Event<'_>, format: LogFormat, time: &str) -> String {
-    let metadata = event.metadata();
-    let level = match (metadata.target(), *metadata.level()) {
+fn level_name(metadata: &Metadata<'_>) -> &'static str {
+    match (metadata.target(), *metadata.level()) {
         (FATAL, _) => "fatal",
         (PANIC, _) => "panic",
         (_, Level::ERROR) => "error",
         (_, Level::WARN) => "warn",
         (_, Level::INFO) => "info",
         _ => "debug",
-    };
+    }
+}
+
+fn render(event: &Event<'_>, level: &str, format: LogFormat, time: &str) -> String {
+    let metadata = event.metadata();
     let file = metadata.file().unwrap_or("unknown");
     let caller = format!("{}:{}", file.rsplit('/').next().unwrap_or(file), metadata.line().unwrap_or(0));
     let mut fields = Fields::default();
@@ -204,51 +237,16 @@ fn json_text(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// `2006-01-02T15:04:05.999999Z`, always six digits, always UTC.
-fn timestamp(time: SystemTime) -> String {
-    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seconds = since_epoch.as_secs();
-    let (days, second_of_day) = (seconds / 86_400, seconds % 86_400);
-    // Days to a date in the Gregorian calendar, by eras of 400 years counted from 1 March of year 0.
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:06}Z",
-        second_of_day / 3_600,
-        second_of_day / 60 % 60,
-        second_of_day % 60,
-        since_epoch.subsec_micros()
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use std::time::Duration;
-
-    #[test]
-    fn timestamps_are_utc_with_microseconds() {
-        let at = |seconds, micros| timestamp(UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_micros(micros));
-        assert_eq!(at(0, 0), "1970-01-01T00:00:00.000000Z");
-        assert_eq!(at(951_782_400, 5), "2000-02-29T00:00:00.000005Z");
-        assert_eq!(at(1_795_271_401, 999_999), "2026-11-21T14:30:01.999999Z");
-        assert_eq!(at(4_107_542_399, 0), "2100-02-28T23:59:59.000000Z");
-        assert_eq!(at(4_107_542_400, 0), "2100-03-01T00:00:00.000000Z");
-    }
 
     struct Capture(LogFormat, Arc<Mutex<Vec<String>>>);
 
     impl<S: Subscriber> Layer<S> for Capture {
         fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-            self.1.lock().push(render(event, self.0, "T"));
+            self.1.lock().push(render(event, level_name(event.metadata()), self.0, "T"));
         }
     }
 

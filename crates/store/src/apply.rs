@@ -52,6 +52,7 @@ impl Applier<'_> {
                 Err(Failure::Disk(error)) => return Err(error),
             }
         };
+        self.outcome.operations.count(operation, body.is_ok());
         if answer {
             self.outcome.replies.push((command.id, body));
         }
@@ -123,6 +124,7 @@ impl Applier<'_> {
         let mut change = Change::new(self.state, self.log, self.events.as_deref_mut(), self.scratch);
         let result = run(&mut change);
         self.core.counters.puts.fetch_add(change.put, Relaxed);
+        self.core.counters.put_bytes.fetch_add(change.put_bytes, Relaxed);
         self.core.counters.deletes.fetch_add(change.deleted, Relaxed);
         result
     }

@@ -23,6 +23,8 @@ pub(crate) struct Change<'a> {
     changes: u32,
     pub(crate) deleted: u64,
     pub(crate) put: u64,
+    /// Encoded bytes of what was put.
+    pub(crate) put_bytes: u64,
 }
 
 impl<'a> Change<'a> {
@@ -32,7 +34,7 @@ impl<'a> Change<'a> {
         events: Option<&'a mut Vec<EventRecord>>,
         scratch: &'a mut Vec<u8>,
     ) -> Self {
-        Self { state, log, events, scratch, changes: 0, deleted: 0, put: 0 }
+        Self { state, log, events, scratch, changes: 0, deleted: 0, put: 0, put_bytes: 0 }
     }
 
     /// Opens the revision at the first change; answers the change's own place.
@@ -55,6 +57,7 @@ impl<'a> Change<'a> {
             self.scratch,
             KeyValueParts { key, create_revision, mod_revision: revision.main, version, value, lease },
         );
+        let bytes = self.scratch.len() as u64;
         self.record(
             key,
             revision,
@@ -70,6 +73,7 @@ impl<'a> Change<'a> {
         )?;
         self.state.leases.move_key(key, before.map_or(0, |version| version.lease), lease);
         self.put += 1;
+        self.put_bytes += bytes;
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use crate::revlog::{Location, RevLog};
 use crate::state::Core;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering::Release;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 /// Keys that one step forgets versions of.
 const KEYS_PER_STEP: usize = 2_000;
@@ -113,6 +113,7 @@ fn prune(core: &Core, log: &mut RevLog, revision: i64, after: Option<Vec<u8>>) -
         let mut state = core.state.write();
         state.index.prune(after.as_deref(), KEYS_PER_STEP, revision, &mut |location| dead.push(location))
     };
+    core.counters.versions_compacted.fetch_add(dead.len() as u64, Relaxed);
     for location in dead {
         log.mark_dead(location);
     }

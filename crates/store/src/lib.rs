@@ -14,6 +14,7 @@ pub mod home;
 pub mod key_index;
 pub mod lease;
 pub mod memory_disk;
+pub mod operation_counts;
 pub mod outcome;
 pub mod range;
 pub mod reader;

@@ -1,6 +1,7 @@
 //! What applying an entry came to.
 
 use crate::error::Error;
+use crate::operation_counts::OperationCounts;
 use quorate_proto::etcdserverpb::{AlarmMember, DeleteRangeResponse, PutResponse, TxnResponse};
 
 /// The result of one entry.
@@ -12,6 +13,8 @@ pub struct Outcome {
     pub leases: Vec<LeaseChange>,
     /// Whether members, their addresses or the cluster version changed.
     pub members_changed: bool,
+    /// What the entry held.
+    pub operations: OperationCounts,
 }
 
 /// A command's answer; headers are filled in by the member that answers.

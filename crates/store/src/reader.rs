@@ -409,12 +409,16 @@ pub struct StoreStats {
     pub leases: u64,
     /// Puts since start.
     pub puts: u64,
+    /// Bytes of them, as they are kept.
+    pub put_bytes: u64,
     /// Deletes since start.
     pub deletes: u64,
     /// Transactions since start.
     pub txns: u64,
     /// Ranges since start, those in transactions too.
     pub ranges: u64,
+    /// Versions that compactions forgot since start.
+    pub versions_compacted: u64,
     /// Leases granted since start.
     pub leases_granted: u64,
     /// Renewals of leases since start.
@@ -542,6 +546,8 @@ impl StoreReader {
             live_bytes: counters.live_bytes.load(Relaxed),
             leases: state.leases.len() as u64,
             puts: counters.puts.load(Relaxed),
+            put_bytes: counters.put_bytes.load(Relaxed),
+            versions_compacted: counters.versions_compacted.load(Relaxed),
             deletes: counters.deletes.load(Relaxed),
             txns: counters.txns.load(Relaxed),
             ranges: counters.ranges.load(Relaxed),

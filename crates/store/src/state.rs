@@ -63,6 +63,8 @@ pub(crate) struct Core {
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) puts: AtomicU64,
+    /// Encoded bytes of them.
+    pub(crate) put_bytes: AtomicU64,
     pub(crate) deletes: AtomicU64,
     pub(crate) txns: AtomicU64,
     pub(crate) ranges: AtomicU64,
@@ -72,6 +74,8 @@ pub(crate) struct Counters {
     pub(crate) leases_expired: AtomicU64,
     pub(crate) disk_bytes: AtomicU64,
     pub(crate) live_bytes: AtomicU64,
+    /// Versions that compactions forgot.
+    pub(crate) versions_compacted: AtomicU64,
 }
 
 impl Core {

@@ -316,6 +316,7 @@ fn message_words(message: &PeerMessage) -> String {
         Some(Kind::ForwardRejected(rejected)) => {
             format!("forward {} rejected {:?} leader={}", rejected.sequence, rejected.ids, rejected.leader)
         }
+        Some(Kind::Probe(_)) => "probe".to_owned(),
         None => "nothing".to_owned(),
     }
 }

@@ -11,10 +11,13 @@ use crate::grpc::shape::Shape;
 use crate::grpc::status::{Code, Status};
 use bytes::Bytes;
 use futures::StreamExt;
-use quorate_proto::etcdserverpb::AuthUserGetRequest;
+use quorate_proto::etcdserverpb::{AuthUserGetRequest, StatusRequest};
 
 /// A framed answer: serving.
 const SERVING: &[u8] = &[0, 0, 0, 0, 2, 0x08, 1];
+
+/// A framed answer: all services and their status, which is the server as a whole, serving.
+const LIST: &[u8] = &[0, 0, 0, 0, 8, 0x0a, 6, 0x0a, 0, 0x12, 2, 0x08, 1];
 
 /// A framed answer: this service is not known.
 const SERVICE_UNKNOWN: &[u8] = &[0, 0, 0, 0, 2, 0x08, 3];
@@ -34,6 +37,12 @@ pub(super) fn check(bytes: Bytes) -> Result<Bytes, Status> {
     }
 }
 
+pub(super) fn list(bytes: Bytes) -> Result<Bytes, Status> {
+    // An empty message: whatever fields it has are nobody's.
+    let StatusRequest {} = decode(bytes, Shape::Flat, 1)?;
+    Ok(Bytes::from_static(LIST))
+}
+
 /// Tells the status once, and nothing more, since it does not change while the server serves.
 pub(super) fn watch(call: &Call, bytes: Bytes) -> Result<Reply, Status> {
     let status = if asks_for_all(bytes)? { SERVING } else { SERVICE_UNKNOWN };
@@ -49,6 +58,7 @@ mod tests {
     #[test]
     fn the_server_as_a_whole_serves() {
         assert_eq!(check(Bytes::new()).unwrap(), SERVING);
+        assert_eq!(list(Bytes::new()).unwrap(), LIST);
         assert_eq!(
             check(Bytes::from_static(b"\x0a\x0fetcdserverpb.KV")),
             Err(Status::new(Code::NotFound, "unknown service"))

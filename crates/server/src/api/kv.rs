@@ -5,7 +5,7 @@ use crate::api::error::NOT_FOR_LEARNERS;
 use crate::api::header::{begin_framed, header_only};
 use crate::api::method::Method;
 use crate::api::range::{answer, answer_in_messages};
-use crate::api::{ClientSurface, Reply};
+use crate::api::{ClientSurface, Reply, slow};
 use crate::grpc::request::framed;
 use crate::grpc::status::{Code, Status};
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use quorate_proto::quoratepb::command::Operation;
 use quorate_store::outcome::{Reply as Applied, ReplyBody};
 use quorate_store::reader::RangeReply;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Tag of `PutResponse.prev_kv`.
 const TAG_PUT_PREV_KV: u32 = 2;
@@ -27,7 +28,14 @@ async fn read(surface: &ClientSurface, request: &RangeRequest) -> Result<RangeRe
     if !request.serializable {
         surface.backend.read_barrier().await?;
     }
-    Ok(surface.backend.reader().range(request)?)
+    if request.range_end.is_empty() {
+        // One key is never what makes a read slow.
+        return Ok(surface.backend.reader().range(request)?);
+    }
+    let started = Instant::now();
+    let reply = surface.backend.reader().range(request);
+    slow::tell_if_slow_range(surface, request, &reply, started.elapsed());
+    Ok(reply?)
 }
 
 pub(super) async fn range(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Reply, Status> {

@@ -8,6 +8,7 @@ use crate::backend::CallError;
 use crate::grpc::body::Chunk;
 use crate::grpc::request::{MessageReader, framed};
 use crate::grpc::status::Status;
+use crate::metrics::StreamFailure;
 use bytes::Bytes;
 use futures::StreamExt;
 use http_body::Body;
@@ -78,7 +79,11 @@ where
 {
     let ending = Ending::new(&call);
     let stream = futures::stream::try_unfold((call, reader), |(call, mut reader)| async move {
-        let Some(bytes) = poll_fn(|cx| reader.poll_message(cx)).await.transpose()? else {
+        let received = poll_fn(|cx| reader.poll_message(cx)).await.transpose();
+        if received.is_err() {
+            call.surface.metrics.stream_failed(StreamFailure::LeaseReceive);
+        }
+        let Some(bytes) = received? else {
             return Ok(None);
         };
         let counters = call.surface.metrics.method(Method::LeaseKeepAlive);

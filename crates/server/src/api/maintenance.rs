@@ -5,6 +5,7 @@ use crate::api::error::{BAD_TRANSFEREE, NO_LEADER, NOT_LEADER};
 use crate::api::header::header_only;
 use crate::api::kv::unexpected;
 use crate::api::method::Method;
+use crate::config::duration;
 use crate::grpc::request::framed;
 use crate::grpc::status::{Code, Status};
 use crate::metrics::Histogram;
@@ -100,6 +101,11 @@ fn alarm_text(alarm: &AlarmMember) -> String {
 /// There is nothing to defragment: space that is free is given back as it becomes free.
 pub(super) fn defragment(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
     let DefragmentRequest {} = surface.decode(Method::Defragment, bytes)?;
+    let started = Instant::now();
+    tracing::info!("starting defragment");
+    let took = started.elapsed();
+    surface.metrics.defragment_seconds.observe(took.as_secs_f64());
+    tracing::info!(took = duration::text(took), "finished defragment: free space is given back by itself");
     Ok(framed(&DefragmentResponse::default()))
 }
 

@@ -116,6 +116,7 @@ methods! {
     Observe "v3electionpb.Election" "Observe" ServerStream Shape::Flat;
     Resign "v3electionpb.Election" "Resign" Unary Shape::Holds(&[1]);
     HealthCheck "grpc.health.v1.Health" "Check" Unary Shape::Flat;
+    HealthList "grpc.health.v1.Health" "List" Unary Shape::Flat;
     HealthWatch "grpc.health.v1.Health" "Watch" ServerStream Shape::Flat;
 }
 

@@ -18,6 +18,7 @@ pub(crate) mod method;
 mod queue;
 mod quota;
 mod range;
+mod slow;
 mod watch;
 mod wire;
 
@@ -26,8 +27,9 @@ use crate::grpc::body::{Chunk, ChunkStream, ReplyBody};
 use crate::grpc::head::{CallHead, is_grpc};
 use crate::grpc::request::{MessageReader, decode};
 use crate::grpc::status::{Code, Status};
-use crate::http as plain_http;
+use crate::http::{self as plain_http, DebugPages};
 use crate::metrics::{CallRecord, Metrics};
+use crate::spans::{TRACEPARENT, Tracer};
 use bytes::Bytes;
 use error::{DEADLINE_EXCEEDED, NO_LEADER, NOT_FOR_LEARNERS};
 use futures::Stream;
@@ -72,13 +74,23 @@ pub struct ClientSurface {
     pub metrics: Arc<Metrics>,
     /// `--election-timeout`: how long a leader may be silent before callers that want one are told.
     pub election_timeout: Duration,
+    /// Pages about the process.
+    pub(crate) debug_pages: DebugPages,
+    /// With `--enable-distributed-tracing`.
+    tracer: Option<Arc<Tracer>>,
     quota: quota::Quota,
 }
 
 impl ClientSurface {
     /// For all connections of a server.
-    pub fn new(backend: Backend, metrics: Arc<Metrics>, election_timeout: Duration) -> Self {
-        Self { backend, metrics, election_timeout, quota: quota::Quota::default() }
+    pub(crate) fn new(
+        backend: Backend,
+        metrics: Arc<Metrics>,
+        election_timeout: Duration,
+        debug_pages: DebugPages,
+        tracer: Option<Arc<Tracer>>,
+    ) -> Self {
+        Self { backend, metrics, election_timeout, debug_pages, tracer, quota: quota::Quota::default() }
     }
 
     /// The header of an answer as of `revision`.
@@ -148,6 +160,13 @@ pub(crate) fn answer(
                         .await
                         .unwrap_or(Err(DEADLINE_EXCEEDED)),
                 };
+                slow::tell_if_slow(
+                    &call.call.surface,
+                    call.call.method,
+                    &call.request,
+                    &outcome,
+                    call.record.started(),
+                );
                 response(outcome, call.record, call.deadline)
             }
         }
@@ -208,6 +227,10 @@ fn refused(status: &Status) -> Response<ReplyBody> {
 fn grpc(surface: &Arc<ClientSurface>, method: Method, request: Request<Incoming>, stopping: Stopping) -> Begun {
     let mut record = CallRecord::start(surface.metrics.clone(), method);
     let (parts, body) = request.into_parts();
+    if let Some(tracer) = &surface.tracer {
+        let traceparent = parts.headers.get(TRACEPARENT).map(HeaderValue::as_bytes);
+        record.set_span(tracer.begin(method, traceparent));
+    }
     let client_version = parts.headers.get(CLIENT_API_VERSION).and_then(|value| value.to_str().ok());
     surface.metrics.client_versions.count(client_version, method.kind() != Kind::Unary);
     let head = match CallHead::read(&parts.headers) {
@@ -227,7 +250,7 @@ fn grpc(surface: &Arc<ClientSurface>, method: Method, request: Request<Incoming>
     match method {
         Method::Watch => Begun::Done(response(Ok(watch::watch(call, reader)), record, deadline)),
         Method::LeaseKeepAlive => Begun::Done(response(Ok(lease::keep_alive(call, reader)), record, deadline)),
-        _ => Begun::Call(UnaryCall { call, reader, record, deadline }),
+        _ => Begun::Call(UnaryCall { call, reader, record, deadline, request: Bytes::new() }),
     }
 }
 
@@ -289,12 +312,15 @@ struct UnaryCall {
     reader: MessageReader<Incoming>,
     record: CallRecord,
     deadline: Option<Instant>,
+    /// What the caller said, for the line that tells of a slow request.
+    request: Bytes,
 }
 
 impl UnaryCall {
     async fn outcome(&mut self) -> Result<Reply, Status> {
         let bytes = self.reader.unary().await?;
         self.record.received(bytes.len());
+        self.request = bytes.clone();
         let surface = &self.call.surface;
         match self.call.method {
             Method::Range => kv::range(surface, bytes).await,
@@ -336,6 +362,7 @@ impl Call {
         let surface = &self.surface;
         let message = match self.method {
             Method::HealthCheck => health::check(bytes),
+            Method::HealthList => health::list(bytes),
             Method::HealthWatch => return health::watch(self, bytes),
             Method::Txn => kv::txn(surface, bytes).await,
             Method::DeleteRange => kv::delete_range(surface, bytes).await,

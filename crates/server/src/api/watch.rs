@@ -10,6 +10,7 @@ use crate::api::{Call, ClientSurface, Reply};
 use crate::grpc::body::Chunk;
 use crate::grpc::request::MessageReader;
 use crate::grpc::status::Status;
+use crate::metrics::StreamFailure;
 use bytes::Bytes;
 use futures::Stream;
 use futures::task::AtomicWaker;
@@ -25,6 +26,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Instant;
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
 /// Bytes of events that wait in the hub for a slow client.
@@ -115,11 +117,12 @@ impl<B: Body<Data = Bytes> + Unpin + Send> Stream for WatchCall<B> {
             if !call.alarm.rung.swap(false, Ordering::AcqRel) {
                 return Poll::Pending;
             }
+            let started = Instant::now();
             let deliveries = call.stream.next(CHUNK_BYTES);
             if !deliveries.is_empty() {
                 // There may be more behind a budget that was used up.
                 call.alarm.rung.store(true, Ordering::Release);
-                call.deliver(deliveries, &mut chunk);
+                call.deliver(deliveries, &mut chunk, started);
             }
         }
         Poll::Ready(Some(Ok(Chunk { bytes: Bytes::from(chunk.bytes), messages: chunk.messages })))
@@ -155,10 +158,13 @@ impl<B: Body<Data = Bytes> + Unpin> WatchCall<B> {
                     self.half_closed = true;
                     return Ok(());
                 }
-                Poll::Ready(Some(bytes)) => bytes?,
+                Poll::Ready(Some(bytes)) => {
+                    bytes.inspect_err(|_| self.surface.metrics.stream_failed(StreamFailure::WatchReceive))?
+                }
             };
             self.surface.metrics.method(Method::Watch).messages_received.increment();
             self.surface.metrics.client_received_bytes.add(bytes.len() as u64);
+            let started = Instant::now();
             let request: WatchRequest = self.surface.decode(Method::Watch, bytes)?;
             match request.request_union {
                 Some(RequestUnion::CreateRequest(request)) => self.create(request, chunk),
@@ -166,6 +172,7 @@ impl<B: Body<Data = Bytes> + Unpin> WatchCall<B> {
                 Some(RequestUnion::ProgressRequest(_)) => self.stream.request_progress(),
                 None => {}
             }
+            self.surface.metrics.watch_control_seconds.observe(started.elapsed().as_secs_f64());
         }
         if !self.half_closed {
             // The chunk is full; requests that wait are taken with the next one.
@@ -220,7 +227,8 @@ impl<B: Body<Data = Bytes> + Unpin> WatchCall<B> {
         }
     }
 
-    fn deliver(&mut self, deliveries: Vec<Delivery>, chunk: &mut Gathered) {
+    /// `started`: when they were looked for.
+    fn deliver(&mut self, deliveries: Vec<Delivery>, chunk: &mut Gathered, started: Instant) {
         let mut header = self.surface.header(0);
         let mut events_sent = 0;
         for delivery in deliveries {
@@ -262,7 +270,15 @@ impl<B: Body<Data = Bytes> + Unpin> WatchCall<B> {
                 }
             }
         }
-        self.surface.metrics.events_sent.add(events_sent);
+        let metrics = &self.surface.metrics;
+        let seconds = started.elapsed().as_secs_f64();
+        if events_sent == 0 {
+            metrics.watch_progress_seconds.observe(seconds);
+        } else {
+            metrics.events_sent.add(events_sent);
+            metrics.watch_send_seconds.observe(seconds);
+            metrics.watch_send_event_seconds.observe(seconds / events_sent as f64);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! From given values to a consistent [`Config`]: defaults, derived values, and every rule between settings.
 
 use super::duration;
+use super::operability::{self, Operability};
 use super::parse::{Values, parse_bool};
 use super::table::find;
 use super::urls::{self, Address};
@@ -60,6 +61,8 @@ pub struct Config {
     pub log_outputs: Vec<String>,
     /// `--unsafe-no-fsync`.
     pub unsafe_no_fsync: bool,
+    /// How it is watched over.
+    pub operability: Operability,
     /// What is to be logged about the settings themselves.
     pub notes: Vec<Note>,
 }
@@ -102,23 +105,32 @@ impl Note {
     }
 }
 
-struct Lookup<'a>(&'a Values);
+/// Values by the names of their flags, defaults filled in.
+pub(super) struct Lookup<'a>(&'a Values);
 
 impl Lookup<'_> {
-    fn is_given(&self, name: &str) -> bool {
+    pub(super) fn is_given(&self, name: &str) -> bool {
         self.0.get(name).is_some_and(|text| !text.is_empty())
     }
-    fn text(&self, name: &'static str) -> &str {
+    pub(super) fn text(&self, name: &'static str) -> &str {
         let default = find(name).expect("a flag of the table").default;
         self.0.get(name).map_or(default, String::as_str)
     }
-    fn number(&self, name: &'static str) -> i128 {
+    pub(super) fn number(&self, name: &'static str) -> i128 {
         self.text(name).parse().expect("checked by the flag's kind")
     }
-    fn unsigned(&self, name: &'static str) -> u64 {
+    pub(super) fn unsigned(&self, name: &'static str) -> u64 {
         u64::try_from(self.number(name)).expect("checked by the flag's kind")
     }
-    fn urls(&self, name: &'static str) -> Vec<String> {
+    pub(super) fn switch(&self, name: &'static str) -> bool {
+        parse_bool(self.text(name)).expect("checked by the flag's kind")
+    }
+    /// What is below zero counts as zero.
+    pub(super) fn duration(&self, name: &'static str) -> Duration {
+        let nanoseconds = duration::parse_nanoseconds(self.text(name)).expect("checked by the flag's kind");
+        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0))
+    }
+    pub(super) fn urls(&self, name: &'static str) -> Vec<String> {
         match self.text(name) {
             "" => Vec::new(),
             text => urls::parse_list(text).expect("checked by the flag's kind"),
@@ -127,7 +139,7 @@ impl Lookup<'_> {
 }
 
 /// Applies defaults and rules; the error is in etcd's words where etcd has the rule.
-pub(crate) fn resolve(values: &Values, notes: Vec<Note>) -> Result<Config, String> {
+pub(crate) fn resolve(values: &Values, mut notes: Vec<Note>) -> Result<Config, String> {
     let given = Lookup(values);
     let name = given.text("name").to_owned();
     let data_dir = match given.text("data-dir") {
@@ -179,12 +191,11 @@ pub(crate) fn resolve(values: &Values, notes: Vec<Note>) -> Result<Config, Strin
         0 => QUOTA_BYTES_DEFAULT,
         bytes => u64::try_from(bytes).unwrap_or(0),
     };
-    let progress_nanoseconds =
-        duration::parse_nanoseconds(given.text("watch-progress-notify-interval")).expect("checked by the flag's kind");
-    let progress_interval = match u64::try_from(progress_nanoseconds) {
-        Ok(nanoseconds) if nanoseconds > 0 => Duration::from_nanos(nanoseconds),
-        _ => return Err("--watch-progress-notify-interval must be >0".to_owned()),
+    let progress_interval = match given.duration("watch-progress-notify-interval") {
+        Duration::ZERO => return Err("--watch-progress-notify-interval must be >0".to_owned()),
+        interval => interval,
     };
+    let operability = operability::resolve(&given, &mut notes)?;
     Ok(Config {
         data_dir: PathBuf::from(data_dir),
         wal_dir: Some(given.text("wal-dir")).filter(|folder| !folder.is_empty()).map(PathBuf::from),
@@ -207,8 +218,9 @@ pub(crate) fn resolve(values: &Values, notes: Vec<Note>) -> Result<Config, Strin
         progress_interval,
         log_level: given.text("log-level").to_owned(),
         log_format: if given.text("log-format") == "console" { LogFormat::Console } else { LogFormat::Json },
-        log_outputs: given.text("log-outputs").split(',').map(|output| output.trim().to_owned()).collect(),
-        unsafe_no_fsync: parse_bool(given.text("unsafe-no-fsync")).expect("checked by the flag's kind"),
+        log_outputs: operability::log_outputs(given.text("log-outputs"))?,
+        unsafe_no_fsync: given.switch("unsafe-no-fsync"),
+        operability,
         name,
         notes,
     })

@@ -1,5 +1,7 @@
 //! Durations as Go writes and reads them: `1h0m0s`, `100ms`, `1.5s`, `1µs`.
 
+use std::time::Duration;
+
 const UNITS: [(&str, u64); 8] = [
     ("ns", 1),
     ("us", 1_000),
@@ -10,6 +12,38 @@ const UNITS: [(&str, u64); 8] = [
     ("m", 60_000_000_000),
     ("h", 3_600_000_000_000),
 ];
+
+/// A duration as Go prints it.
+pub(crate) fn text(duration: Duration) -> String {
+    let nanoseconds = duration.as_nanos();
+    let (unit, scale) = match nanoseconds {
+        0 => return "0s".to_owned(),
+        1..1_000 => ("ns", 1),
+        1_000..1_000_000 => ("µs", 1_000),
+        1_000_000..1_000_000_000 => ("ms", 1_000_000),
+        _ => ("s", 1_000_000_000),
+    };
+    if unit != "s" {
+        return decimal(nanoseconds, scale) + unit;
+    }
+    let minutes = nanoseconds / (60 * scale);
+    let seconds = decimal(nanoseconds % (60 * scale), scale) + unit;
+    match (minutes / 60, minutes % 60) {
+        (0, 0) => seconds,
+        (0, minutes) => format!("{minutes}m{seconds}"),
+        (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
+    }
+}
+
+/// `amount / scale` without needless zeros; `scale` is a power of ten.
+fn decimal(amount: u128, scale: u128) -> String {
+    let (whole, fraction) = (amount / scale, amount % scale);
+    if fraction == 0 {
+        return whole.to_string();
+    }
+    let width = scale.ilog10() as usize;
+    format!("{whole}.{}", format!("{fraction:0width$}").trim_end_matches('0'))
+}
 
 /// Nanoseconds of a duration's text; `None` when it is none or does not fit 64 bits.
 pub(crate) fn parse_nanoseconds(text: &str) -> Option<i64> {

@@ -4,18 +4,24 @@
 //! or create anything. The invariant: a `Config` that exists is consistent, so nothing below checks it again.
 
 mod checks;
-mod duration;
+pub(crate) mod duration;
+mod features;
 mod file;
 mod help;
+mod operability;
 mod parse;
 mod table;
 mod urls;
 
 #[cfg(test)]
+mod etcd_flags;
+#[cfg(test)]
 mod tests;
 
 pub use checks::{Config, InitialClusterState, LogFormat, Note};
+pub use features::{FEATURE_GATES, FeatureGate, Features, Stage};
 pub use help::{help_text, usage_text};
+pub use operability::{AutoCompaction, LogRotation, MetricsDetail, Operability, TracingConfig};
 pub use parse::{ConfigError, Parsed, parse};
 pub use table::{FLAGS, Flag, Kind, Section, Standing};
 pub use urls::{Address, parse as parse_url};

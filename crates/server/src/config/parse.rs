@@ -1,7 +1,8 @@
 //! Reading settings: Go's flag syntax, `ETCD_*` variables, a configuration file; each value checked by its flag's kind.
 
 use super::checks::{self, Config, Note};
-use super::table::{FEATURE_GATES, FLAGS, Flag, Kind, Standing, find};
+use super::features::Features;
+use super::table::{FLAGS, Flag, Kind, Standing, find};
 use super::{duration, file, urls};
 use std::collections::BTreeMap;
 
@@ -230,7 +231,7 @@ pub(crate) fn check(flag: &Flag, text: &str) -> Result<(), String> {
         }
     };
     match flag.kind {
-        Kind::Text if flag.name == "feature-gates" => check_feature_gates(text),
+        Kind::Text if flag.name == "feature-gates" => Features::parse(text).map(|_| ()),
         Kind::Text => Ok(()),
         Kind::Bool => parse_bool(text).map(|_| ()).ok_or_else(|| "parse error".to_owned()),
         Kind::Int | Kind::Int64 => number(i64::MIN.into(), i64::MAX.into()),
@@ -243,19 +244,4 @@ pub(crate) fn check(flag: &Flag, text: &str) -> Result<(), String> {
         Kind::Choice(choices) if choices.contains(&text) => Ok(()),
         Kind::Choice(_) => Err(format!("invalid value {}", quoted(text))),
     }
-}
-
-fn check_feature_gates(text: &str) -> Result<(), String> {
-    for pair in text.split(',').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').ok_or_else(|| format!("missing bool value for {pair}"))?;
-        if !FEATURE_GATES.contains(&name.trim()) && name.trim() != "AllAlpha" && name.trim() != "AllBeta" {
-            return Err(format!("unrecognized feature gate: {}", name.trim()));
-        }
-        if parse_bool(value.trim()).is_none() {
-            return Err(format!(
-                "invalid value of {name}={value}, err: strconv.ParseBool: parsing {value:?}: invalid syntax"
-            ));
-        }
-    }
-    Ok(())
 }

@@ -157,7 +157,6 @@ fn what_is_dangerous_to_ignore_stops_the_start() {
         "--auth-token=jwt,pub-key=x",
         "--discovery=http://x",
         "--force-new-cluster",
-        "--listen-metrics-urls=http://127.0.0.1:1",
         "--listen-client-http-urls=http://127.0.0.1:1",
     ] {
         let name = argument.split('=').next().expect("a name");
@@ -301,6 +300,23 @@ fn durations_are_read_as_go_reads_them() {
         ("9999999h", None),
     ] {
         assert_eq!(parse(text), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn durations_are_written_as_go_writes_them() {
+    for (nanoseconds, expected) in [
+        (0, "0s"),
+        (1, "1ns"),
+        (1_100, "1.1µs"),
+        (2_200_000, "2.2ms"),
+        (300_000_000, "300ms"),
+        (1_000_000_000, "1s"),
+        (61_500_000_000, "1m1.5s"),
+        (600_000_000_000, "10m0s"),
+        (7_200_000_000_001, "2h0m0.000000001s"),
+    ] {
+        assert_eq!(super::duration::text(Duration::from_nanos(nanoseconds)), expected);
     }
 }
 

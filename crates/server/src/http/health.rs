@@ -4,6 +4,7 @@ use crate::api::ClientSurface;
 use crate::grpc::body::ReplyBody;
 use crate::grpc::status::Status;
 use crate::http::{TEXT, content, parameters, refusal};
+use http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Response, StatusCode};
 use quorate_proto::etcdserverpb::{AlarmType, RangeRequest};
 use serde_json::json;
@@ -26,7 +27,9 @@ pub(super) async fn health(surface: &ClientSurface, query: &str) -> Response<Rep
         }
         Some(reason) => {
             surface.metrics.health_failures.increment();
-            refusal(StatusCode::SERVICE_UNAVAILABLE, health_text(Some(&reason)) + "\n")
+            let output = health_text(Some(&reason));
+            tracing::warn!(output, "status-code" = 503_u64, "/health error");
+            refusal(StatusCode::SERVICE_UNAVAILABLE, output + "\n")
         }
     }
 }
@@ -49,12 +52,12 @@ async fn unhealthy(surface: &ClientSurface, serializable: bool, excluded: &[&str
         }
     }
     if serializable {
-        return serializable_read(surface).err().map(|text| format!("QGET ERROR:{text}"));
+        return serializable_read(surface).err().map(|text| format!("RANGE ERROR:{text}"));
     }
     if surface.backend.status().leader == 0 {
         return Some("RAFT NO LEADER".to_owned());
     }
-    linearizable_read(surface).await.err().map(|text| format!("QGET ERROR:{text}"))
+    linearizable_read(surface).await.err().map(|text| format!("RANGE ERROR:{text}"))
 }
 
 /// Which of the two checks.
@@ -127,7 +130,14 @@ pub(super) async fn check(
         results.push((name, result));
     }
     let (healthy, text) = report(&results, verbose);
-    if healthy { content(TEXT, text) } else { refusal(StatusCode::SERVICE_UNAVAILABLE, text + "\n") }
+    if healthy {
+        let mut response = content(TEXT, text);
+        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        return response;
+    }
+    let path = only.map_or_else(|| format!("/{}", probe.name()), |only| format!("/{}/{only}", probe.name()));
+    tracing::error!(path, reason = text, "status-code" = 503_u64, "Health check error");
+    refusal(StatusCode::SERVICE_UNAVAILABLE, text + "\n")
 }
 
 /// The lines, and whether all is well. Without `verbose`, only what failed is told.

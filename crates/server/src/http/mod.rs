@@ -1,7 +1,11 @@
 //! Plain HTTP on the client port: health, version, metrics.
 
+mod debug;
 mod health;
 pub(crate) mod process;
+pub(crate) mod watching;
+
+pub(crate) use debug::DebugPages;
 
 use crate::api::ClientSurface;
 use crate::grpc::body::ReplyBody;
@@ -20,22 +24,42 @@ const METRICS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=
 
 /// Answers a request that is not gRPC.
 pub(crate) async fn answer(surface: &ClientSurface, method: &Method, path: &str, query: &str) -> Response<ReplyBody> {
-    let probe = health::Probe::find(path);
-    let reads_only = probe.is_some() || matches!(path, "/health" | "/version");
-    let mut response = match (path, probe) {
-        ("/metrics", _) => content(METRICS_TEXT, metrics::page(surface)),
-        ("/debug/vars", _) => content(JSON, process::variables()),
-        _ if reads_only && method != Method::GET => method_not_allowed(),
-        ("/health", _) => health::health(surface, query).await,
-        ("/version", _) => content(JSON, version_text(&surface.backend.reader().cluster_version())),
-        (_, Some((probe, only))) => health::check(surface, probe, only, query).await,
-        _ => refusal(StatusCode::NOT_FOUND, "404 page not found\n"),
+    let found = match answer_watching(surface, method, path, query).await {
+        Some(response) => Some(response),
+        None if matches!(path, "/version" | "/debug/vars") && method != Method::GET => Some(method_not_allowed()),
+        None if path == "/version" => Some(content(JSON, version_text(&surface.backend.reader().cluster_version()))),
+        None => debug::answer(surface, path),
     };
+    let mut response = found.unwrap_or_else(|| refusal(StatusCode::NOT_FOUND, "404 page not found\n"));
     let headers = response.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("accept, content-type, authorization"));
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, GET, OPTIONS, PUT, DELETE"));
     response
+}
+
+/// Metrics and health, which `--listen-metrics-urls` serves as well; `None`: another page.
+async fn answer_watching(
+    surface: &ClientSurface,
+    method: &Method,
+    path: &str,
+    query: &str,
+) -> Option<Response<ReplyBody>> {
+    if path == "/metrics" {
+        return Some(content(METRICS_TEXT, metrics::page(surface)));
+    }
+    let probe = health::Probe::find(path);
+    if probe.is_none() && path != "/health" {
+        return None;
+    }
+    Some(match probe {
+        _ if method != Method::GET => {
+            tracing::warn!(path, "status-code" = 405_u64, "Health request error");
+            method_not_allowed()
+        }
+        None => health::health(surface, query).await,
+        Some((probe, only)) => health::check(surface, probe, only, query).await,
+    })
 }
 
 fn version_text(cluster_version: &str) -> String {

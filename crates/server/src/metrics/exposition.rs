@@ -52,13 +52,17 @@ impl Exposition {
         }
     }
 
-    /// A histogram, with one part per set of labels.
+    /// A histogram, with one part per set of labels; left out when there are none.
     pub(crate) fn histogram<'a>(
         &mut self,
         name: &str,
         help: &str,
         parts: impl IntoIterator<Item = (String, &'a Histogram)>,
     ) {
+        let mut parts = parts.into_iter().peekable();
+        if parts.peek().is_none() {
+            return;
+        }
         let text = self.family(name, help, "histogram");
         for (labels, histogram) in parts {
             let (buckets, count, sum) = histogram.read();

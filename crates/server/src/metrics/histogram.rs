@@ -15,15 +15,26 @@ pub struct Histogram {
 impl Histogram {
     /// `count` buckets, the first up to `start`, each next `factor` times wider (Prometheus' ExponentialBuckets).
     pub fn exponential(start: f64, factor: f64, count: usize) -> Self {
-        let bounds = std::iter::successors(Some(start), |bound| Some(bound * factor)).take(count).collect();
-        Self { bounds, counts: (0..=count).map(|_| AtomicU64::new(0)).collect(), sum: AtomicU64::new(0f64.to_bits()) }
+        Self::with_bounds(std::iter::successors(Some(start), |bound| Some(bound * factor)).take(count).collect())
+    }
+
+    /// Buckets with these upper bounds, in ascending order.
+    pub fn with_bounds(bounds: Vec<f64>) -> Self {
+        let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
+        Self { bounds, counts, sum: AtomicU64::new(0f64.to_bits()) }
     }
 
     /// Counts a value.
     pub fn observe(&self, value: f64) {
+        self.observe_times(value, 1);
+    }
+
+    /// Counts a value as many times.
+    pub fn observe_times(&self, value: f64, times: u64) {
         let bucket = self.bounds.iter().position(|&bound| value <= bound).unwrap_or(self.bounds.len());
-        self.counts[bucket].fetch_add(1, Relaxed);
-        let added = |bits: u64| Some((f64::from_bits(bits) + value).to_bits());
+        self.counts[bucket].fetch_add(times, Relaxed);
+        let total = value * times as f64;
+        let added = |bits: u64| Some((f64::from_bits(bits) + total).to_bits());
         self.sum.fetch_update(Relaxed, Relaxed, added).expect("the update never declines");
     }
 
@@ -56,5 +67,7 @@ mod tests {
             histogram.observe(value);
         }
         assert_eq!(histogram.read(), (vec![(1.0, 2), (2.0, 3), (4.0, 4)], 5, 107.0));
+        histogram.observe_times(3.0, 2);
+        assert_eq!(histogram.read(), (vec![(1.0, 2), (2.0, 3), (4.0, 6)], 7, 113.0));
     }
 }

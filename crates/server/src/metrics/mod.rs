@@ -6,17 +6,23 @@
 mod exposition;
 mod histogram;
 mod page;
+mod peers;
 
 pub use histogram::Histogram;
 pub(crate) use page::page;
+pub use peers::{PeerCounters, Transfers};
 
 use crate::api::method::Method;
+use crate::config::{Features, MetricsDetail};
 use crate::disk::DiskTimes;
 use crate::grpc::status::Code;
+use crate::spans::OpenSpan;
 use parking_lot::Mutex;
+use quorate_store::operation_counts::OperationCounts;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -71,23 +77,37 @@ pub(crate) struct MethodCounters {
     pub(crate) succeeded_seconds: Histogram,
     /// Of calls that failed, in seconds.
     pub(crate) failed_seconds: Histogram,
+    /// Of all calls, in seconds; with `--metrics=extensive` only.
+    pub(crate) handling_seconds: Option<Histogram>,
 }
 
-/// Traffic with one member.
-#[derive(Debug, Default)]
-pub struct PeerCounters {
-    /// Bytes sent to it.
-    pub sent_bytes: Counter,
-    /// Bytes received from it.
-    pub received_bytes: Counter,
-    /// Messages that could not be sent.
-    pub sent_failures: Counter,
-    /// Messages that could not be read.
-    pub received_failures: Counter,
-    /// Connections lost.
-    pub disconnections: Counter,
-    /// 1 while a connection is up.
-    pub active: Gauge,
+/// Upper bounds of the times of gRPC methods, seconds: Prometheus' default.
+const HANDLING_BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// How long commands of one kind took to apply, seconds.
+#[derive(Debug)]
+pub(crate) struct ApplyTimes {
+    pub(crate) succeeded_seconds: Histogram,
+    pub(crate) failed_seconds: Histogram,
+}
+
+/// Which stream of clients broke while it was read. What goes out is the connection's: it fails with the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamFailure {
+    WatchReceive,
+    LeaseReceive,
+}
+
+impl StreamFailure {
+    pub(crate) const ALL: [Self; 2] = [Self::WatchReceive, Self::LeaseReceive];
+
+    /// The labels `Type` and `API`.
+    pub(crate) fn labels(self) -> (&'static str, &'static str) {
+        match self {
+            Self::WatchReceive => ("receive", "watch"),
+            Self::LeaseReceive => ("receive", "lease-keepalive"),
+        }
+    }
 }
 
 /// `client-api-version` of unary and streaming calls: the values seen, up to a bound.
@@ -127,9 +147,19 @@ impl ClientVersions {
     }
 }
 
+/// Spans of `--enable-distributed-tracing`.
+#[derive(Debug, Default)]
+pub struct SpanCounters {
+    /// Taken by the collector.
+    pub sent: Counter,
+    /// Lost, because the queue was full or the collector could not be reached.
+    pub dropped: Counter,
+}
+
 /// All that is counted. One per server.
 #[derive(Debug)]
 pub struct Metrics {
+    pub(crate) features: Features,
     methods: Vec<MethodCounters>,
     pub(crate) client_versions: ClientVersions,
     peers: Mutex<BTreeMap<u64, Arc<PeerCounters>>>,
@@ -149,10 +179,51 @@ pub struct Metrics {
     pub wal_write_bytes: Counter,
     /// Checkpoints of the store written durably, seconds.
     pub backend_commit_seconds: Histogram,
-    /// Committed entries applied, seconds for each.
-    pub apply_seconds: Histogram,
-    /// Entries applied that took longer than etcd's limit of 100 ms.
+    /// Committed entries applied, seconds for each; an entry holds many commands.
+    pub entry_seconds: Histogram,
+    /// By the number of the command's kind.
+    apply_times: Vec<ApplyTimes>,
+    /// Entries and ranges that took longer than `--warning-apply-duration`.
     pub slow_applies: Counter,
+    /// Unary requests that took longer than `--warning-unary-request-duration`.
+    pub slow_requests: Counter,
+    /// Time to live of granted leases, seconds.
+    pub lease_ttl_seconds: Histogram,
+    /// Ranges that were answered, seconds until the answer or its first piece.
+    pub(crate) range_times: ApplyTimes,
+    /// From a compaction's command to its end, ms.
+    pub compaction_milliseconds: Histogram,
+    /// Steps of compaction, during which nothing is applied, ms.
+    pub compaction_pause_milliseconds: Histogram,
+    /// When the latest compaction ended, seconds since 1970.
+    pub compaction_last_seconds: Gauge,
+    /// Nothing needs it; what callers ask for is counted all the same, seconds.
+    pub defragment_seconds: Histogram,
+    /// Snapshots read from the store for somebody else, seconds.
+    pub snapshot_seconds: Histogram,
+    /// Snapshots that arrived, until they were kept, seconds.
+    pub snapshot_saved_seconds: Histogram,
+    /// The last part of that: until they were durable, seconds.
+    pub snapshot_synced_seconds: Histogram,
+    /// 1 while the store becomes a snapshot that arrived.
+    pub snapshots_installing: Gauge,
+    /// Answers of watch streams with events, seconds from the look for events to the finished answer.
+    pub watch_send_seconds: Histogram,
+    /// The same, divided by the number of events.
+    pub watch_send_event_seconds: Histogram,
+    /// Answers to what clients ask of a watch stream, seconds.
+    pub watch_control_seconds: Histogram,
+    /// Progress messages, seconds.
+    pub watch_progress_seconds: Histogram,
+    stream_failures: [Counter; StreamFailure::ALL.len()],
+    /// Pages of metrics asked for.
+    pub scrapes: Counter,
+    /// Spans that were sent to the collector, and those that were lost.
+    pub spans: SpanCounters,
+    /// The latest write and sync of the log, microseconds.
+    pub wal_latest_microseconds: Gauge,
+    /// The latest entry's application, microseconds.
+    pub entry_latest_microseconds: Gauge,
     /// Commands that got no answer or were refused.
     pub proposals_failed: Counter,
     /// Linearizable reads that could not be confirmed.
@@ -189,7 +260,14 @@ impl Default for Metrics {
 impl Metrics {
     /// Everything at zero.
     pub fn new() -> Self {
+        Self::with_detail(MetricsDetail::Basic, Features::default())
+    }
+
+    /// Everything at zero, in as much detail as is asked for. `features` are shown as they are.
+    pub fn with_detail(detail: MetricsDetail, features: Features) -> Self {
         let seconds = || Histogram::exponential(0.001, 2.0, 14);
+        let apply_seconds = || Histogram::exponential(0.0001, 2.0, 20);
+        let apply_times = |_: usize| ApplyTimes { succeeded_seconds: apply_seconds(), failed_seconds: apply_seconds() };
         let method = |_: &Method| MethodCounters {
             started: Counter::default(),
             messages_received: Counter::default(),
@@ -197,8 +275,13 @@ impl Metrics {
             handled: Default::default(),
             succeeded_seconds: seconds(),
             failed_seconds: seconds(),
+            handling_seconds: match detail {
+                MetricsDetail::Basic => None,
+                MetricsDetail::Extensive => Some(Histogram::with_bounds(HANDLING_BOUNDS.to_vec())),
+            },
         };
         Self {
+            features,
             methods: Method::ALL.iter().map(method).collect(),
             client_versions: ClientVersions::default(),
             peers: Mutex::default(),
@@ -210,8 +293,29 @@ impl Metrics {
             wal_times: Arc::new(DiskTimes { write_seconds: seconds(), sync_seconds: seconds() }),
             wal_write_bytes: Counter::default(),
             backend_commit_seconds: seconds(),
-            apply_seconds: Histogram::exponential(0.0001, 2.0, 20),
+            entry_seconds: apply_seconds(),
+            apply_times: (0..OperationCounts::KINDS).map(apply_times).collect(),
             slow_applies: Counter::default(),
+            slow_requests: Counter::default(),
+            lease_ttl_seconds: Histogram::exponential(1.0, 2.0, 24),
+            range_times: apply_times(0),
+            compaction_milliseconds: Histogram::exponential(100.0, 2.0, 14),
+            compaction_pause_milliseconds: Histogram::exponential(1.0, 2.0, 13),
+            compaction_last_seconds: Gauge::default(),
+            defragment_seconds: Histogram::exponential(0.1, 2.0, 13),
+            snapshot_seconds: Histogram::exponential(0.01, 2.0, 17),
+            snapshot_saved_seconds: Histogram::exponential(0.1, 2.0, 10),
+            snapshot_synced_seconds: seconds(),
+            snapshots_installing: Gauge::default(),
+            watch_send_seconds: seconds(),
+            watch_send_event_seconds: seconds(),
+            watch_control_seconds: seconds(),
+            watch_progress_seconds: seconds(),
+            stream_failures: Default::default(),
+            scrapes: Counter::default(),
+            spans: SpanCounters::default(),
+            wal_latest_microseconds: Gauge::default(),
+            entry_latest_microseconds: Gauge::default(),
             proposals_failed: Counter::default(),
             read_indexes_failed: Counter::default(),
             slow_read_indexes: Counter::default(),
@@ -225,6 +329,28 @@ impl Metrics {
 
     pub(crate) fn method(&self, method: Method) -> &MethodCounters {
         &self.methods[method as usize]
+    }
+
+    /// An entry with these commands was applied. The store applies an entry as a whole, so each command counts with its
+    /// share of the time.
+    pub(crate) fn applied(&self, operations: &OperationCounts, took: Duration) {
+        let seconds = took.as_secs_f64();
+        self.entry_seconds.observe(seconds);
+        self.entry_latest_microseconds.set(i64::try_from(took.as_micros()).unwrap_or(i64::MAX));
+        let share = seconds / f64::from(operations.total().max(1));
+        for (kind, _, succeeded, failed) in operations.occurring() {
+            let times = &self.apply_times[kind];
+            for (histogram, count) in [(&times.succeeded_seconds, succeeded), (&times.failed_seconds, failed)] {
+                if count > 0 {
+                    histogram.observe_times(share, count.into());
+                }
+            }
+        }
+    }
+
+    /// A stream of a client broke.
+    pub(crate) fn stream_failed(&self, failure: StreamFailure) {
+        self.stream_failures[failure as usize].increment();
     }
 
     /// A check of a page came to a result.
@@ -252,12 +378,18 @@ pub(crate) struct CallRecord {
     method: Method,
     started: std::time::Instant,
     ended: bool,
+    span: Option<Box<OpenSpan>>,
 }
 
 impl CallRecord {
     pub(crate) fn start(metrics: Arc<Metrics>, method: Method) -> Self {
         metrics.method(method).started.increment();
-        Self { metrics, method, started: std::time::Instant::now(), ended: false }
+        Self { metrics, method, started: std::time::Instant::now(), ended: false, span: None }
+    }
+
+    /// The call's span, which ends with it.
+    pub(crate) fn set_span(&mut self, span: Option<Box<OpenSpan>>) {
+        self.span = span;
     }
 
     /// A message of the caller arrived.
@@ -278,7 +410,24 @@ impl CallRecord {
         let counters = self.metrics.method(self.method);
         counters.handled[code as usize].increment();
         let histogram = if code == Code::Ok { &counters.succeeded_seconds } else { &counters.failed_seconds };
-        histogram.observe(self.started.elapsed().as_secs_f64());
+        let seconds = self.started.elapsed().as_secs_f64();
+        histogram.observe(seconds);
+        if let Some(histogram) = &counters.handling_seconds {
+            histogram.observe(seconds);
+        }
+        if matches!(self.method, Method::Range | Method::RangeStream) {
+            let times = &self.metrics.range_times;
+            let histogram = if code == Code::Ok { &times.succeeded_seconds } else { &times.failed_seconds };
+            histogram.observe(seconds);
+        }
+        if let Some(span) = self.span.take() {
+            span.end(code);
+        }
+    }
+
+    /// When it began.
+    pub(crate) fn started(&self) -> std::time::Instant {
+        self.started
     }
 }
 
@@ -303,6 +452,15 @@ mod tests {
         assert_eq!(counters.started.get(), 2);
         assert_eq!(counters.handled[Code::Canceled as usize].get(), 1);
         assert_eq!(counters.handled[Code::Ok as usize].get(), 1);
+    }
+
+    #[test]
+    fn times_of_methods_are_kept_when_they_are_asked_for() {
+        let metrics = Arc::new(Metrics::with_detail(MetricsDetail::Extensive, Features::default()));
+        CallRecord::start(metrics.clone(), Method::Put).end(Code::Ok);
+        let counted = metrics.method(Method::Put).handling_seconds.as_ref().map(Histogram::count);
+        assert_eq!(counted, Some(1));
+        assert!(Metrics::new().method(Method::Put).handling_seconds.is_none());
     }
 
     #[test]

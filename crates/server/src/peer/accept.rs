@@ -1,9 +1,9 @@
 //! The peer port: a little HTTP for tools, and connections that other members upgrade for frames.
 
 use super::frame::{FrameError, FrameReader};
+use super::link::Link;
 use super::transport::Transport;
 use super::{CLUSTER_HEADER, FROM_HEADER, PROTOCOL, SNAPSHOT_PATH, STREAM_PATH, TO_HEADER, dial, snapshot};
-use crate::metrics::PeerCounters;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prost::Message;
-use quorate_proto::quoratepb::PeerMessage;
+use quorate_proto::quoratepb::{PeerMessage, peer_message};
 use quorate_store::reader::StoreReader;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -183,7 +183,7 @@ fn check(headers: &http::HeaderMap, transport: &Transport) -> Result<u64, &'stat
 async fn receive_messages(mut stream: TcpStream, mut frames: FrameReader, from: u64, transport: &Transport) {
     let Some(link) = transport.link(from) else { return };
     link.incoming_opened();
-    match receive_until_end(&mut stream, &mut frames, from, transport, link.counters()).await {
+    match receive_until_end(&mut stream, &mut frames, from, transport, &link).await {
         Ok(()) | Err(FrameError::Io(_)) => {}
         Err(error) => {
             link.counters().received_failures.increment();
@@ -203,12 +203,16 @@ async fn receive_until_end(
     frames: &mut FrameReader,
     from: u64,
     transport: &Transport,
-    counters: &PeerCounters,
+    link: &Link,
 ) -> Result<(), FrameError> {
     while let Some(payload) = frames.next(stream).await? {
         let bytes = payload.len();
-        counters.received_bytes.add(bytes as u64);
+        link.counters().received_bytes.add(bytes as u64);
         let message = PeerMessage::decode(payload)?;
+        if let Some(peer_message::Kind::Probe(probe)) = message.kind {
+            link.probed(probe);
+            continue;
+        }
         let mailbox = &transport.config().mailbox;
         // Not reading on is what slows the sender down.
         while !mailbox.has_room_for_peer(bytes) {

@@ -14,12 +14,13 @@ use crate::metrics::PeerCounters;
 use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
 use quorate_node::api::Input;
-use quorate_proto::quoratepb::{ForwardRejected, PeerMessage, peer_message};
+use quorate_proto::quoratepb::{ForwardRejected, PeerMessage, PeerProbe, peer_message};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval};
 
 /// Messages that wait for one peer at the most.
 const QUEUE_FRAMES_MAX: usize = 8_192;
@@ -33,6 +34,8 @@ const DIRECT_BYTES_MAX: usize = 64 << 10;
 const BACKOFF_MIN: Duration = Duration::from_millis(1);
 /// Pause between attempts, at the most.
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// How often the way to the peer and back is measured.
+const PROBE_INTERVAL: Duration = Duration::from_secs(3);
 
 struct Queued {
     framed: Bytes,
@@ -152,12 +155,22 @@ pub(crate) struct Link {
     state: Mutex<State>,
     queued: Notify,
     probe: Notify,
+    /// What probes count their time from.
+    begun: Instant,
 }
 
 impl Link {
     pub(crate) fn new(peer: u64, addresses: Vec<Address>, mailbox: Arc<Mailbox>, counters: Arc<PeerCounters>) -> Self {
         let state = State { addresses, ..State::default() };
-        Self { peer, mailbox, counters, state: Mutex::new(state), queued: Notify::new(), probe: Notify::new() }
+        Self {
+            peer,
+            mailbox,
+            counters,
+            state: Mutex::new(state),
+            queued: Notify::new(),
+            probe: Notify::new(),
+            begun: Instant::now(),
+        }
     }
 
     /// What is counted of the traffic with this peer.
@@ -192,6 +205,31 @@ impl Link {
         }
         if !state.queue.frames.is_empty() {
             self.queued.notify_one();
+        }
+    }
+
+    /// Sends probes, whose answers tell how long the way takes. Runs until it is dropped.
+    async fn measure(&self) {
+        let mut probes = interval(PROBE_INTERVAL);
+        probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            probes.tick().await;
+            let sent_microseconds = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.send_probe(PeerProbe { sent_microseconds, is_answer: false });
+        }
+    }
+
+    fn send_probe(&self, probe: PeerProbe) {
+        self.send(&PeerMessage { kind: Some(peer_message::Kind::Probe(probe)) });
+        self.flush();
+    }
+
+    /// A probe arrived: the peer's is answered, the answer to our own is counted.
+    pub(crate) fn probed(&self, probe: PeerProbe) {
+        if !probe.is_answer {
+            self.send_probe(PeerProbe { is_answer: true, ..probe });
+        } else if let Some(took) = self.begun.elapsed().checked_sub(Duration::from_micros(probe.sent_microseconds)) {
+            self.counters.round_trip_seconds.observe(took.as_secs_f64());
         }
     }
 
@@ -251,7 +289,10 @@ impl Link {
                         "established a connection with a peer"
                     );
                     self.counters.active.set(1);
-                    self.pump(stream).await;
+                    tokio::select! {
+                        () = self.pump(stream) => {}
+                        () = self.measure() => unreachable!("it has no end"),
+                    }
                     self.counters.active.set(0);
                     self.counters.disconnections.increment();
                     self.mailbox.post(Input::PeerLost { peer: self.peer, refused: false });

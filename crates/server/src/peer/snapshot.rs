@@ -16,7 +16,7 @@ use quorate_store::home::SnapshotSource;
 use quorate_store::store::BuiltSnapshot;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -99,8 +99,11 @@ fn next_piece(source: &mut SnapshotSource) -> Option<Result<Bytes, DiskError>> {
 
 /// Takes a snapshot, and tells the node when it is whole and durable.
 pub(crate) async fn receive(mut stream: TcpStream, frames: FrameReader, from: u64, transport: &Transport) {
+    let Some(link) = transport.link(from) else { return };
+    let transfer = link.counters().snapshots_received.begin();
     match receive_whole(&mut stream, frames, from, transport).await {
         Ok(message) => {
+            transport.config().metrics.snapshot_saved_seconds.observe(transfer.succeeded().as_secs_f64());
             tracing::info!("remote-peer-id" = format!("{from:x}"), "received and saved database snapshot");
             transport.config().mailbox.post(Input::SnapshotArrived { message });
             // The sender asks again if it does not hear this.
@@ -137,10 +140,14 @@ async fn receive_whole(
     config.apply.try_send(ApplyTask::Receive(answer)).map_err(|_| SnapshotError::Protocol("the store is busy"))?;
     let mut sink = sink.await.map_err(|_| SnapshotError::Protocol("the store is stopping"))??;
     let (pieces, mut arrived) = mpsc::channel::<Bytes>(PIECES_AHEAD_MAX);
+    let metrics = config.metrics.clone();
     let writing = tokio::task::spawn_blocking(move || {
         while let Some(piece) = arrived.blocking_recv() {
             if piece.is_empty() {
-                return sink.finish().map(Some);
+                let started = Instant::now();
+                let received = sink.finish();
+                metrics.snapshot_synced_seconds.observe(started.elapsed().as_secs_f64());
+                return received.map(Some);
             }
             sink.write(&piece)?;
         }

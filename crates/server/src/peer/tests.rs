@@ -136,6 +136,21 @@ fn messages_arrive_in_order_both_ways() {
 }
 
 #[test]
+fn the_way_to_a_peer_and_back_is_measured() {
+    run(async {
+        let (one, two) = pair().await;
+        for (from, to) in [(&one, two.id), (&two, one.id)] {
+            let link = from.transport.link(to).expect("a member");
+            let deadline = Instant::now() + DEADLINE;
+            while link.counters().round_trip_seconds.count() == 0 {
+                assert!(Instant::now() < deadline, "{} did not measure its way to {to}", from.id);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    });
+}
+
+#[test]
 fn a_peer_that_is_gone_is_told_once_and_found_again() {
     run(async {
         let (one, two) = pair().await;

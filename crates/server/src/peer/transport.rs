@@ -3,7 +3,7 @@
 use super::dial::Route;
 use super::link::Link;
 use super::snapshot;
-use crate::config::{Address, parse_url};
+use crate::config::{Address, duration, parse_url};
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::threads::apply::ApplyTask;
@@ -121,16 +121,22 @@ impl Transport {
             return;
         };
         let route = self.route(to);
-        let mailbox = config.mailbox.clone();
+        let (mailbox, metrics) = (config.mailbox.clone(), config.metrics.clone());
         config.bulk_runtime.spawn(async move {
+            let transfer = link.counters().snapshots_sent.begin();
             let result = snapshot::send(&link.addresses(), route, &message, built).await;
             match &result {
-                Ok(bytes) => tracing::info!(
-                    "remote-peer-id" = format!("{to:x}"),
-                    "applied-index" = index,
-                    bytes,
-                    "sent database snapshot"
-                ),
+                Ok(bytes) => {
+                    let took = transfer.succeeded();
+                    metrics.snapshot_seconds.observe(took.as_secs_f64());
+                    tracing::info!(
+                        "remote-peer-id" = format!("{to:x}"),
+                        "applied-index" = index,
+                        bytes,
+                        took = duration::text(took),
+                        "sent database snapshot"
+                    );
+                }
                 Err(error) => tracing::warn!(
                     "remote-peer-id" = format!("{to:x}"),
                     error = error.to_string(),

@@ -9,6 +9,7 @@
 //! replays at most that much.
 
 use crate::backend::CallError;
+use crate::config::duration;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::peer::Transport;
@@ -22,7 +23,7 @@ use quorate_store::home::SnapshotSink;
 use quorate_store::outcome::{LeaseChange, Outcome, Reply};
 use quorate_store::store::Store;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 
 /// Changed bytes after which a checkpoint is taken.
@@ -35,8 +36,6 @@ const MAINTAIN_BYTES: usize = 256 << 10;
 const TASKS_PER_MAINTAIN: u32 = 64;
 /// Silence after which the store is asked whether there is something to compact.
 const QUIET: Duration = Duration::from_millis(20);
-/// An entry that takes longer counts as slow (etcd's limit).
-const SLOW_APPLY: Duration = Duration::from_millis(100);
 /// Outcomes collected before their callers are answered.
 const ANSWERS_MAX: usize = 512;
 
@@ -65,8 +64,19 @@ pub(crate) struct ApplyThread {
     pub(crate) metrics: Arc<Metrics>,
     /// `--snapshot-count`.
     pub(crate) snapshot_count: u64,
+    /// `--warning-apply-duration`.
+    pub(crate) slow_apply: Duration,
     /// Entries applied since the last checkpoint.
     pub(crate) entries_since_checkpoint: u64,
+    /// The compaction under way, if its command was applied in this life of the process.
+    pub(crate) compaction: Option<CompactionRun>,
+}
+
+/// A compaction from its command to its end.
+pub(crate) struct CompactionRun {
+    started: Instant,
+    /// Versions that were forgotten before it.
+    versions_before: u64,
 }
 
 /// Whether there may be something to compact.
@@ -118,11 +128,40 @@ impl ApplyThread {
     }
 
     fn maintain(&mut self) -> Upkeep {
-        match self.store.maintain(MAINTAIN_BYTES) {
+        let started = Instant::now();
+        let upkeep = match self.store.maintain(MAINTAIN_BYTES) {
             Ok(true) => Upkeep::More,
             Ok(false) => Upkeep::Nothing,
             Err(error) => die("cannot compact the store", &error),
+        };
+        if self.compaction.is_some() {
+            self.metrics.compaction_pause_milliseconds.observe(milliseconds(started.elapsed()));
+            self.tell_compacted();
         }
+        upkeep
+    }
+
+    /// Tells of a compaction that is done.
+    fn tell_compacted(&mut self) {
+        let reader = self.store.reader();
+        let revision = reader.compacted_revision();
+        if revision < reader.compact_revision() {
+            return;
+        }
+        let Some(run) = self.compaction.take() else { return };
+        let took = run.started.elapsed();
+        self.metrics.compaction_milliseconds.observe(milliseconds(took));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.metrics.compaction_last_seconds.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+        let stats = reader.stats();
+        tracing::info!(
+            "compact-revision" = revision,
+            took = duration::text(took),
+            "number-of-keys-compacted" = stats.versions_compacted - run.versions_before,
+            "current-db-size-bytes" = stats.disk_bytes,
+            "current-db-size-in-use-bytes" = stats.live_bytes,
+            "finished scheduled compaction"
+        );
     }
 
     fn apply(&mut self, entries: Vec<CommittedEntry>) {
@@ -132,16 +171,13 @@ impl ApplyThread {
         let mut leases: Vec<LeaseChange> = Vec::new();
         let mut answers: Vec<(u64, Result<Reply, CallError>)> = Vec::new();
         for entry in entries {
+            let index = entry.index;
             let started = Instant::now();
             let mut outcome = match self.apply_one(entry) {
                 Ok(outcome) => outcome,
                 Err(error) => die("cannot apply an entry: this member stops", &error),
             };
-            let took = started.elapsed();
-            self.metrics.apply_seconds.observe(took.as_secs_f64());
-            if took > SLOW_APPLY {
-                self.metrics.slow_applies.increment();
-            }
+            self.measure(index, &outcome, started);
             leases.append(&mut outcome.leases);
             answers.extend(outcome.replies.into_iter().map(|(id, reply)| (id, reply.map_err(CallError::Store))));
             if outcome.members_changed {
@@ -158,6 +194,35 @@ impl ApplyThread {
         let entries_max = self.snapshot_count.max(CHECKPOINT_ENTRIES_MIN);
         if self.entries_since_checkpoint >= entries_max || self.store.bytes_since_checkpoint() >= CHECKPOINT_BYTES {
             self.checkpoint();
+        }
+    }
+
+    /// Counts an entry that was applied, and tells of it if it was slow.
+    fn measure(&mut self, index: u64, outcome: &Outcome, started: Instant) {
+        let took = started.elapsed();
+        let operations = &outcome.operations;
+        self.metrics.applied(operations, took);
+        for lease in &outcome.leases {
+            if let LeaseChange::Granted { ttl_s, .. } = lease {
+                self.metrics.lease_ttl_seconds.observe(*ttl_s as f64);
+            }
+        }
+        if operations.compactions() > 0 && self.compaction.is_none() {
+            let versions_before = self.store.reader().stats().versions_compacted;
+            self.compaction = Some(CompactionRun { started, versions_before });
+        }
+        if took > self.slow_apply {
+            self.metrics.slow_applies.increment();
+            let kinds =
+                operations.occurring().map(|(_, name, succeeded, failed)| format!("{name}:{}", succeeded + failed));
+            tracing::warn!(
+                took = duration::text(took),
+                "expected-duration" = duration::text(self.slow_apply),
+                prefix = "",
+                request = format!("entry {index} <{}>", kinds.collect::<Vec<_>>().join(" ")),
+                response = "",
+                "apply request took too long"
+            );
         }
     }
 
@@ -182,7 +247,7 @@ impl ApplyThread {
             Ok(index) => {
                 self.metrics.backend_commit_seconds.observe(started.elapsed().as_secs_f64());
                 self.entries_since_checkpoint = 0;
-                tracing::debug!("applied-index" = index, "wrote a checkpoint");
+                tracing::info!("snapshot-index" = index, "saved snapshot to disk");
                 self.mailbox.post(Input::Checkpointed { index });
             }
             Err(error) => die("cannot write a checkpoint", &error),
@@ -208,13 +273,32 @@ impl ApplyThread {
     fn install(&mut self, point: SnapshotPoint) {
         let received =
             self.snapshots.take_arrived(point.index).expect("a snapshot is installed only after it arrived whole");
+        let before = self.store.position().applied_index;
+        tracing::info!(
+            "current-applied-index" = before,
+            "incoming-leader-snapshot-index" = point.index,
+            "incoming-leader-snapshot-term" = point.term,
+            "applying snapshot"
+        );
+        self.metrics.snapshots_installing.set(1);
         if let Err(error) = self.store.install(received) {
             die("cannot install the snapshot that arrived", &error);
         }
+        self.metrics.snapshots_installing.set(0);
+        self.compaction = None;
         self.entries_since_checkpoint = 0;
         self.peers.refresh(&self.store.reader().members());
         let leases = self.store.position().leases;
-        tracing::info!("applied-index" = point.index, "installed a snapshot from the leader");
+        tracing::info!(
+            "current-applied-index" = before,
+            "incoming-leader-snapshot-index" = point.index,
+            "incoming-leader-snapshot-term" = point.term,
+            "applied snapshot"
+        );
         self.mailbox.post(Input::SnapshotInstalled { point, leases });
     }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
 }

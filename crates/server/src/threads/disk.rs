@@ -4,6 +4,7 @@
 //! The invariant: [`Input::Persisted`] is told only behind a successful sync, in order; the first failure ends the
 //! process, and nothing is written after it.
 
+use crate::config::duration;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::shutdown::die;
@@ -11,9 +12,12 @@ use crate::threads::queue::Receiver;
 use quorate_node::api::{Input, Persist};
 use quorate_node::wal::Wal;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Writes joined into one sync at the most.
 const BATCH_MAX: usize = 256;
+/// A write and its sync that take longer are told (etcd's limit).
+const SYNC_EXPECTED_MAX: Duration = Duration::from_secs(1);
 
 /// What the node thread asks for.
 pub(crate) enum DiskTask {
@@ -47,8 +51,18 @@ pub(crate) fn run(mut wal: Wal, tasks: &Receiver<DiskTask>, mailbox: &Arc<Mailbo
         }
         if let Some(last) = batch.last() {
             let number = last.number;
+            let started = Instant::now();
             if let Err(error) = wal.append(&batch) {
                 die("cannot write the log: this member stops, since a failed write leaves nothing certain", &error);
+            }
+            let took = started.elapsed();
+            metrics.wal_latest_microseconds.set(i64::try_from(took.as_micros()).unwrap_or(i64::MAX));
+            if took > SYNC_EXPECTED_MAX {
+                tracing::warn!(
+                    took = duration::text(took),
+                    "expected-duration" = duration::text(SYNC_EXPECTED_MAX),
+                    "slow fdatasync"
+                );
             }
             batch.clear();
             metrics.wal_write_bytes.add(wal.written_bytes() - counted_bytes);

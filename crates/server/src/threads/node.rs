@@ -5,6 +5,7 @@
 //! turn's messages leave at its end.
 
 use crate::backend::{CallError, Clock, StatusBoard};
+use crate::config::duration;
 use crate::mailbox::{Mailbox, Turn};
 use crate::metrics::Metrics;
 use crate::peer::Transport;
@@ -14,7 +15,7 @@ use crate::threads::queue::Sender;
 use crate::threads::snapshots::SnapshotRoom;
 use crate::waiting::Waiting;
 use quorate_node::Node;
-use quorate_node::api::{Effect, Input};
+use quorate_node::api::{Effect, Input, NodeStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,13 @@ impl NodeThread {
                 let status = self.node.status();
                 if status.leader == status.id && !status.sole_voter {
                     self.metrics.heartbeat_send_failures.increment();
+                    tracing::warn!(
+                        "heartbeat-interval" = duration::text(self.tick),
+                        "expected-duration" = duration::text(2 * self.tick),
+                        "exceeded-duration" = duration::text((ticks - 1) * self.tick),
+                        "leader failed to send out heartbeat on time; took too long, leader is overloaded likely from \
+                         slow disk"
+                    );
                 }
             }
             if next_tick <= now {
@@ -120,16 +128,7 @@ impl NodeThread {
                 self.waiting.answer_commands(ids.into_iter().map(|id| (id, Err(CallError::Refused(reason)))));
             }
             Effect::Status(status) => {
-                let before = self.status.read();
-                if before.leader != status.leader {
-                    tracing::info!(
-                        "local-member-id" = format!("{:x}", status.id),
-                        "previous-leader-id" = format!("{:x}", before.leader),
-                        "leader-id" = format!("{:x}", status.leader),
-                        term = status.term,
-                        "raft leader changed"
-                    );
-                }
+                tell_leader(&self.status.read(), &status);
                 self.status.publish(status);
             }
         }
@@ -141,5 +140,26 @@ impl NodeThread {
 
     fn to_apply(&self, task: ApplyTask) {
         self.apply.send(task).expect("the apply thread outlives the node thread");
+    }
+}
+
+/// Logs who leads, in the words of etcd's raft, which operators look for.
+fn tell_leader(before: &NodeStatus, status: &NodeStatus) {
+    let NodeStatus { id, term, leader, .. } = *status;
+    if before.leader == leader {
+        return;
+    }
+    if leader == id {
+        tracing::info!(logger = "raft", "{id:x} became leader at term {term}");
+    } else if before.leader == id {
+        tracing::info!(logger = "raft", "{id:x} became follower at term {term}");
+    }
+    match (before.leader, leader) {
+        (0, leader) => tracing::info!(logger = "raft", "raft.node: {id:x} elected leader {leader:x} at term {term}"),
+        (lost, 0) => tracing::info!(logger = "raft", "raft.node: {id:x} lost leader {lost:x} at term {term}"),
+        (lost, leader) => tracing::info!(
+            logger = "raft",
+            "raft.node: {id:x} changed leader from {lost:x} to {leader:x} at term {term}"
+        ),
     }
 }

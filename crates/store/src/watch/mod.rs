@@ -134,6 +134,11 @@ impl WatchHub {
         self.registry.lock().behind() as u64
     }
 
+    /// Events that wait for their streams to take them.
+    pub fn pending_events(&self) -> u64 {
+        self.registry.lock().streams.values().map(|stream| stream.queue.len() as u64).sum()
+    }
+
     /// Whether anybody watches, so that events are worth making.
     pub(crate) fn is_watched(&self) -> bool {
         self.registry.lock().watchers() > 0
