@@ -8,9 +8,9 @@ use crate::api::ClientSurface;
 use crate::backend::{Backend, BackendParts, Clock, Identity, Limits, StatusBoard};
 use crate::compactor;
 use crate::config::{Address, Config, InitialClusterState};
-use crate::connection::serve_client;
 use crate::disk::{Durability, RealDisk, create_folder_durably};
 use crate::http::{DebugPages, watching};
+use crate::listen::{Listener, ReusePort, accept_clients, bind_all};
 use crate::logging::FATAL;
 use crate::mailbox::Mailbox;
 use crate::member_ids::{cluster_id, member_id};
@@ -23,6 +23,7 @@ use crate::threads::disk::DiskTask;
 use crate::threads::node::NodeThread;
 use crate::threads::snapshots::SnapshotRoom;
 use crate::threads::{self, TASKS_MAX};
+use crate::tls::{Endpoint, Security, TlsAcceptor, TlsDialer};
 use crate::waiting::{COMMANDS_MAX, Waiting};
 use anyhow::{Context, bail, ensure};
 use quorate_node::Node;
@@ -37,12 +38,10 @@ use quorate_store::revlog::RevLogConfig;
 use quorate_store::store::{Bootstrap, Store, StoreConfig};
 use std::fs::{File, TryLockError};
 use std::io::IsTerminal;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
@@ -61,8 +60,6 @@ const ENTRY_OVERHEAD_BYTES: usize = 512 << 10;
 const LOG_BYTES_MAX: usize = 16 << 20;
 /// How long a command waits for a leader, ms.
 const LEADERLESS_MS_MAX: u64 = 5_000;
-/// Connections waiting to be accepted.
-const LISTEN_BACKLOG: u32 = 4_096;
 /// Connections of clients at the most; more wait to be accepted.
 const CLIENT_CONNECTIONS_MAX: usize = 65_536;
 /// Helper threads (name resolution, snapshots, hashes) at the most.
@@ -103,6 +100,7 @@ pub enum Greeting {
 
 fn serve(config: Config, greeting: Greeting) -> anyhow::Result<()> {
     log_settings(&config);
+    let tls = load_tls(&config)?;
     let _locks = lock_folders(&config)?;
     let watched = &config.operability;
     let metrics = Arc::new(Metrics::with_detail(watched.metrics, watched.features));
@@ -113,7 +111,7 @@ fn serve(config: Config, greeting: Greeting) -> anyhow::Result<()> {
         .build()
         .context("cannot start the network runtime")?;
     let handle = runtime.handle().clone();
-    runtime.block_on(run_member(config, data, metrics, handle, greeting))
+    runtime.block_on(run_member(config, data, tls, metrics, handle, greeting))
 }
 
 fn log_settings(config: &Config) {
@@ -151,6 +149,37 @@ fn log_settings(config: &Config) {
     if config.unsafe_no_fsync {
         tracing::warn!("syncs are left out (--unsafe-no-fsync): a crash of the machine loses acknowledged writes");
     }
+}
+
+/// What listeners and connections to members need for TLS.
+struct Tls {
+    clients: Option<Arc<TlsAcceptor>>,
+    metrics: Option<Arc<TlsAcceptor>>,
+    peers: Option<Arc<TlsAcceptor>>,
+    dialer: Arc<TlsDialer>,
+}
+
+/// Reads certificates and what belongs to them: before the data is touched, for whatever is wrong with them ends the start.
+fn load_tls(config: &Config) -> anyhow::Result<Tls> {
+    let acceptor = |endpoint, addresses: &[Address], settings| {
+        let is_asked_for = addresses.iter().any(|address| address.scheme == "https");
+        is_asked_for.then(|| TlsAcceptor::new(endpoint, settings).map(Arc::new)).transpose()
+    };
+    let suites = config.peer_tls.cipher_suites.join(",");
+    if !config.peer_tls.is_empty() {
+        let info = config.peer_tls.to_string();
+        tracing::info!("tls-info" = info, "cipher-suites" = suites, "starting with peer TLS");
+    }
+    let peers = acceptor(Endpoint::Peer, &config.listen_peer_urls, &config.peer_tls).context("peer TLS")?;
+    let dialer = Arc::new(TlsDialer::new(&config.peer_tls).context("peer TLS")?);
+    if !config.client_tls.is_empty() {
+        let info = config.client_tls.to_string();
+        tracing::info!("tls-info" = info, "cipher-suites" = suites, "starting with client TLS");
+    }
+    let clients = acceptor(Endpoint::Client, &config.listen_client_urls, &config.client_tls).context("client TLS")?;
+    let metrics = acceptor(Endpoint::Metrics, &config.operability.listen_metrics_urls, &config.client_tls)
+        .context("client TLS")?;
+    Ok(Tls { clients, metrics, peers, dialer })
 }
 
 fn durability(config: &Config) -> Durability {
@@ -284,7 +313,13 @@ struct Running {
     threads: Vec<JoinHandle<()>>,
 }
 
-fn start_threads(config: &Config, data: Data, metrics: &Arc<Metrics>, runtime: Handle) -> anyhow::Result<Running> {
+fn start_threads(
+    config: &Config,
+    data: Data,
+    dialer: Arc<TlsDialer>,
+    metrics: &Arc<Metrics>,
+    runtime: Handle,
+) -> anyhow::Result<Running> {
     let Data { store, wal, recovered, identity, .. } = data;
     let clock = Clock::start();
     let reader = store.reader();
@@ -309,6 +344,7 @@ fn start_threads(config: &Config, data: Data, metrics: &Arc<Metrics>, runtime: H
         apply: apply_tasks.clone(),
         snapshots: snapshots.clone(),
         metrics: metrics.clone(),
+        dialer,
         runtime: node_runtime.handle().clone(),
         bulk_runtime: runtime,
     });
@@ -402,15 +438,16 @@ fn start_threads(config: &Config, data: Data, metrics: &Arc<Metrics>, runtime: H
 async fn run_member(
     config: Config,
     data: Data,
+    tls: Tls,
     metrics: Arc<Metrics>,
     runtime: Handle,
     greeting: Greeting,
 ) -> anyhow::Result<()> {
     let mut signals = StopSignals::listen().context("cannot listen for signals")?;
     let reuse_port = if config.operability.socket_reuse_port { ReusePort::Yes } else { ReusePort::No };
-    let client_listeners = bind_all(&config.listen_client_urls, reuse_port)?;
-    let peer_listeners = bind_all(&config.listen_peer_urls, reuse_port)?;
-    let metrics_listeners = bind_metrics(&config.operability.listen_metrics_urls, reuse_port)?;
+    let client_listeners = bind_all(&config.listen_client_urls, tls.clients.as_ref(), reuse_port)?;
+    let peer_listeners = bind_all(&config.listen_peer_urls, tls.peers.as_ref(), reuse_port)?;
+    let metrics_listeners = bind_all(&config.operability.listen_metrics_urls, tls.metrics.as_ref(), reuse_port)?;
     for member in &data.initial_members {
         tracing::info!(
             "cluster-id" = format!("{:x}", data.identity.cluster_id),
@@ -420,15 +457,15 @@ async fn run_member(
             "added member"
         );
     }
-    let running = start_threads(&config, data, &metrics, runtime)?;
+    let running = start_threads(&config, data, tls.dialer, &metrics, runtime)?;
     tokio::spawn(running.backend.clone().run_gathering());
     tokio::spawn(running.backend.clone().run_delivery());
     tokio::spawn(running.backend.clone().run_expiry());
     if let Some(wanted) = config.operability.auto_compaction {
         tokio::spawn(compactor::run(running.backend.clone(), wanted));
     }
-    for (address, listener) in peer_listeners {
-        tracing::info!(address = address.to_string(), "serving peer traffic");
+    for listener in peer_listeners {
+        tracing::info!(address = listener.address.to_string(), "serving peer traffic");
         let serving = peer::serve(listener, running.transport.clone(), running.backend.reader().clone());
         running.transport.config().runtime.spawn(serving);
     }
@@ -444,17 +481,17 @@ async fn run_member(
         DebugPages { profiling: config.operability.profiling_pages, requests: config.operability.request_pages },
         tracer.as_ref().map(|(tracer, _)| tracer.clone()),
     ));
-    for (address, listener) in metrics_listeners {
-        tracing::info!(address = format!("http://{address}"), "serving metrics");
+    for listener in metrics_listeners {
+        let scheme = if listener.security.is_plain() { "http" } else { "https" };
+        tracing::info!(address = format!("{scheme}://{}", listener.address), "serving metrics");
         tokio::spawn(watching::serve(listener, surface.clone(), stopped.clone()));
     }
     let room = Arc::new(Semaphore::new(CLIENT_CONNECTIONS_MAX));
-    let mut client_addresses = Vec::new();
-    for (address, listener) in client_listeners {
-        client_addresses.push(address);
+    let served: Vec<Served> = client_listeners.iter().map(Served::new).collect();
+    for listener in client_listeners {
         tokio::spawn(accept_clients(listener, surface.clone(), room.clone(), stopped.clone()));
     }
-    let publishing = tokio::spawn(become_ready(running.backend.clone(), config, client_addresses, greeting));
+    let publishing = tokio::spawn(become_ready(running.backend.clone(), config, served, greeting));
     let cluster_version = tokio::spawn(set_cluster_version(running.backend.clone()));
 
     let signal = signals.next().await;
@@ -507,89 +544,25 @@ async fn stop_member(running: Running, stop: &watch::Sender<bool>, room: &Semaph
     transport.stop();
 }
 
-/// `--socket-reuse-port`: whether several processes may listen on one port.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum ReusePort {
-    Yes,
-    No,
+/// An address of clients, as the log and the greeting name it.
+struct Served {
+    address: String,
+    insecurely: bool,
+    securely: bool,
 }
 
-/// Binds every address; an error names the one that failed.
-fn bind_all(addresses: &[Address], reuse_port: ReusePort) -> anyhow::Result<Vec<(SocketAddr, TcpListener)>> {
-    addresses
-        .iter()
-        .map(|address| bind(address, reuse_port).with_context(|| format!("cannot listen on {address}")))
-        .collect()
-}
-
-fn bind_metrics(addresses: &[Address], reuse_port: ReusePort) -> anyhow::Result<Vec<(SocketAddr, TcpListener)>> {
-    for address in addresses {
-        ensure!(
-            !matches!(address.scheme.as_str(), "https" | "unixs"),
-            "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url"
-        );
-        ensure!(address.scheme == "http", "{address}: metrics are served on http URLs");
-    }
-    bind_all(addresses, reuse_port)
-}
-
-fn bind(address: &Address, reuse_port: ReusePort) -> anyhow::Result<(SocketAddr, TcpListener)> {
-    let host = if address.host.is_empty() { "::" } else { address.host.as_str() };
-    let mut candidates: Vec<SocketAddr> = (host, address.port).to_socket_addrs()?.collect();
-    // Like Go: a name is bound at its IPv4 address if it has one.
-    candidates.sort_by_key(SocketAddr::is_ipv6);
-    if address.host.is_empty() {
-        candidates.push(SocketAddr::from(([0, 0, 0, 0], address.port)));
-    }
-    let mut result = Err(anyhow::anyhow!("no address"));
-    for candidate in candidates {
-        let listen = || {
-            let socket = if candidate.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-            socket.set_reuseaddr(true)?;
-            socket.set_reuseport(reuse_port == ReusePort::Yes)?;
-            socket.bind(candidate)?;
-            socket.listen(LISTEN_BACKLOG)
-        };
-        match listen() {
-            Ok(listener) => return Ok((listener.local_addr()?, listener)),
-            Err(error) => result = Err(anyhow::Error::from(error)),
-        }
-    }
-    result
-}
-
-async fn accept_clients(
-    listener: TcpListener,
-    surface: Arc<ClientSurface>,
-    room: Arc<Semaphore>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    loop {
-        let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stopped.wait_for(|stopped| *stopped) => return,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                // Without it a call takes 44 ms; a socket that refuses it is broken and tells so soon.
-                let _ = stream.set_nodelay(true);
-                let (surface, stopped) = (surface.clone(), stopped.clone());
-                tokio::spawn(async move {
-                    serve_client(stream, surface, stopped).await;
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(error = error.to_string(), "cannot accept a connection of a client");
-                tokio::time::sleep(RETRY_PAUSE).await;
-            }
+impl Served {
+    fn new(listener: &Listener) -> Self {
+        Self {
+            address: listener.address.to_string(),
+            insecurely: !matches!(listener.security, Security::Tls(_)),
+            securely: !matches!(listener.security, Security::Plain),
         }
     }
 }
 
 /// Tells the cluster this member's name and addresses, then everybody that it serves.
-async fn become_ready(backend: Backend, config: Config, addresses: Vec<SocketAddr>, greeting: Greeting) {
+async fn become_ready(backend: Backend, config: Config, served: Vec<Served>, greeting: Greeting) {
     let publish = MemberPublish {
         member_id: backend.identity().member_id,
         name: config.name.clone(),
@@ -607,15 +580,24 @@ async fn become_ready(backend: Backend, config: Config, addresses: Vec<SocketAdd
         "published local member to cluster through raft"
     );
     tracing::info!("ready to serve client requests");
-    for address in &addresses {
-        tracing::info!(
-            traffic = "grpc+http",
-            address = address.to_string(),
-            "serving client traffic insecurely; this is strongly discouraged!"
-        );
+    for Served { address, insecurely, securely } in &served {
+        if *insecurely {
+            tracing::info!(
+                traffic = "grpc+http",
+                address,
+                "serving client traffic insecurely; this is strongly discouraged!"
+            );
+        }
+        if *securely {
+            tracing::info!(traffic = "grpc+http", address, "serving client traffic securely");
+        }
     }
     if greeting == Greeting::OnTerminal && std::io::stdout().is_terminal() {
-        let endpoint = addresses.first().map(ToString::to_string).unwrap_or_default();
+        let endpoint = match served.first() {
+            Some(Served { address, insecurely: false, .. }) => format!("https://{address}"),
+            Some(Served { address, .. }) => address.clone(),
+            None => String::new(),
+        };
         println!(
             "Quorate {} serves etcd's API on {endpoint}; its data is in {}.",
             crate::version::QUORATE,

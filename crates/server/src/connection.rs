@@ -4,6 +4,7 @@
 
 use crate::api::{self, ClientSurface};
 use crate::grpc::body::ReplyBody;
+use crate::tls::{Accepted, Stream};
 use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
 use http::{Request, Response};
@@ -43,16 +44,33 @@ const HEADER_BYTES_MAX: u32 = 64 << 10;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2 * 3600);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// What is known of who is at the other end of a connection.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionInfo {
+    /// The common name (which may be empty) of the certificate that the client showed, verified. Only with
+    /// `--client-cert-auth`: then it may stand for a user's name.
+    pub common_name: Option<Arc<str>>,
+    /// Whether nobody on the way can read or change what is said.
+    pub is_encrypted: bool,
+}
+
+impl ConnectionInfo {
+    pub(crate) fn new(accepted: &Accepted) -> Self {
+        Self { common_name: accepted.common_name.clone(), is_encrypted: matches!(accepted.stream, Stream::Tls(_)) }
+    }
+}
+
 /// Serves a client until it closes the connection, or until calls in flight are done after `shutdown` turned true.
-pub async fn serve_client(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+pub(crate) async fn serve_client(
+    stream: Stream,
+    info: ConnectionInfo,
     shared: Arc<ClientSurface>,
     shutdown: watch::Receiver<bool>,
 ) {
     shared.metrics.client_connections.add(1);
     let metrics = shared.metrics.clone();
     let closed = scopeguard(move || metrics.client_connections.add(-1));
-    let answer = move |request, stopping| api::answer(&shared, request, stopping);
+    let answer = move |request, stopping| api::answer(&shared, &info, request, stopping);
     if let Err(error) = serve(stream, answer, shutdown).await {
         tracing::debug!(error = %error, "client connection ended");
     }

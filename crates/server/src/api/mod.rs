@@ -23,6 +23,7 @@ mod watch;
 mod wire;
 
 use crate::backend::Backend;
+use crate::connection::ConnectionInfo;
 use crate::grpc::body::{Chunk, ChunkStream, ReplyBody};
 use crate::grpc::head::{CallHead, is_grpc};
 use crate::grpc::request::{MessageReader, decode};
@@ -145,6 +146,7 @@ enum Begun {
 /// holds the least.
 pub(crate) fn answer(
     surface: &Arc<ClientSurface>,
+    _info: &ConnectionInfo,
     request: Request<Incoming>,
     stopping: Stopping,
 ) -> impl Future<Output = Response<ReplyBody>> + Send + use<> {
@@ -427,7 +429,9 @@ mod tests {
         fn bytes<A, B, C, F: Future>(_: impl FnOnce(A, B, C) -> F) -> usize {
             size_of::<F>()
         }
-        let whole = bytes(|surface: &'static Arc<ClientSurface>, request, stopping| answer(surface, request, stopping));
+        let info: &'static ConnectionInfo = Box::leak(Box::default());
+        let whole =
+            bytes(|surface: &'static Arc<ClientSurface>, request, stopping| answer(surface, info, request, stopping));
         assert!(whole <= 1_024, "{whole} bytes");
     }
 

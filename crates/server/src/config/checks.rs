@@ -3,8 +3,10 @@
 use super::duration;
 use super::operability::{self, Operability};
 use super::parse::{Values, parse_bool};
+use super::security::{self, Listening};
 use super::table::find;
 use super::urls::{self, Address};
+use crate::tls::TlsSettings;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -63,6 +65,10 @@ pub struct Config {
     pub unsafe_no_fsync: bool,
     /// How it is watched over.
     pub operability: Operability,
+    /// TLS of the listeners for clients.
+    pub client_tls: TlsSettings,
+    /// TLS among members.
+    pub peer_tls: TlsSettings,
     /// What is to be logged about the settings themselves.
     pub notes: Vec<Note>,
 }
@@ -180,7 +186,7 @@ pub(crate) fn resolve(values: &Values, mut notes: Vec<Note>) -> Result<Config, S
     }
     let initial_advertise_peer_urls = given.urls("initial-advertise-peer-urls");
     for url in &initial_advertise_peer_urls {
-        plain_tcp(&urls::parse(url)?, url)?;
+        over_tcp(&urls::parse(url)?, url)?;
     }
     let initial_cluster_text = if given.is_given("initial-cluster") {
         given.text("initial-cluster").to_owned()
@@ -196,8 +202,12 @@ pub(crate) fn resolve(values: &Values, mut notes: Vec<Note>) -> Result<Config, S
         interval => interval,
     };
     let operability = operability::resolve(&given, &mut notes)?;
+    let data_dir = PathBuf::from(data_dir);
+    let listening =
+        Listening { client: &listen_client_urls, peer: &listen_peer_urls, metrics: &operability.listen_metrics_urls };
+    let (client_tls, peer_tls) = security::resolve(&given, &data_dir, &listening, &mut notes)?;
     Ok(Config {
-        data_dir: PathBuf::from(data_dir),
+        data_dir,
         wal_dir: Some(given.text("wal-dir")).filter(|folder| !folder.is_empty()).map(PathBuf::from),
         listen_client_urls,
         advertise_client_urls: given.urls("advertise-client-urls"),
@@ -221,23 +231,25 @@ pub(crate) fn resolve(values: &Values, mut notes: Vec<Note>) -> Result<Config, S
         log_outputs: operability::log_outputs(given.text("log-outputs"))?,
         unsafe_no_fsync: given.switch("unsafe-no-fsync"),
         operability,
+        client_tls,
+        peer_tls,
         name,
         notes,
     })
 }
 
-fn plain_tcp(address: &Address, url: &str) -> Result<(), String> {
-    if address.scheme == "http" {
+fn over_tcp(address: &Address, url: &str) -> Result<(), String> {
+    if matches!(address.scheme.as_str(), "http" | "https") {
         return Ok(());
     }
-    Err(format!("{url}: this release of Quorate serves http URLs only (no TLS and no unix sockets)"))
+    Err(format!("{url}: this release of Quorate serves http and https URLs only (no unix sockets)"))
 }
 
 fn listen(list: &[String]) -> Result<Vec<Address>, String> {
     list.iter()
         .map(|url| {
             let address = urls::parse(url)?;
-            plain_tcp(&address, url)?;
+            over_tcp(&address, url)?;
             if address.is_bindable() { Ok(address) } else { Err(format!("expected IP in URL for binding ({url})")) }
         })
         .collect()
@@ -253,7 +265,7 @@ fn parse_cluster(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
             return Err(format!("error setting up initial cluster: empty URL given for {name:?}"));
         }
         let address = urls::parse(url).map_err(|reason| format!("error setting up initial cluster: {reason}"))?;
-        plain_tcp(&address, url)?;
+        over_tcp(&address, url)?;
         members.entry(name.to_owned()).or_default().push(url.to_owned());
     }
     for urls in members.values_mut() {

@@ -10,6 +10,7 @@ mod file;
 mod help;
 mod operability;
 mod parse;
+mod security;
 mod table;
 mod urls;
 

@@ -3,6 +3,7 @@
 use super::checks::resolve;
 use super::parse::{Parsed, Values, check, parse_bool};
 use super::{Config, ConfigError, FLAGS, InitialClusterState, Kind, LogFormat, Standing, help_text, parse};
+use crate::tls::TlsVersion;
 use std::time::Duration;
 
 fn strings(list: &[&str]) -> Vec<String> {
@@ -143,6 +144,28 @@ fn errors_are_in_etcds_words() {
             "--advertise-client-urls is required when --listen-client-urls is set explicitly",
         ),
         (&["--listen-peer-urls=http://example.com:1"], "expected IP in URL for binding (http://example.com:1)"),
+        (&["--tls-min-version=x"], "unexpected TLS version \"x\" (must be one of: TLS1.2, TLS1.3)"),
+        (
+            &["--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"],
+            "min version (TLS1.3) is greater than max version (TLS1.2)",
+        ),
+        (
+            &["--tls-min-version=TLS1.3", "--cipher-suites=TLS_AES_128_GCM_SHA256"],
+            "cipher suites cannot be configured when only TLS1.3 is enabled",
+        ),
+        (&["--cipher-suites=x"], "unexpected TLS cipher suite \"x\""),
+        (
+            &["--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=https://127.0.0.1:1"],
+            "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:1 with HTTPS scheme",
+        ),
+        (
+            &["--listen-peer-urls=https://127.0.0.1:1"],
+            "cannot listen on TLS for 127.0.0.1:1: KeyFile and CertFile are not presented",
+        ),
+        (
+            &["--auto-tls", "--self-signed-cert-validity=0"],
+            "selfSignedCertValidity is invalid,it should be greater than 0",
+        ),
     ] {
         assert_eq!(error(arguments), settings(expected), "{arguments:?}");
     }
@@ -151,9 +174,6 @@ fn errors_are_in_etcds_words() {
 #[test]
 fn what_is_dangerous_to_ignore_stops_the_start() {
     for argument in [
-        "--cert-file=x",
-        "--client-cert-auth",
-        "--peer-auto-tls=true",
         "--auth-token=jwt,pub-key=x",
         "--discovery=http://x",
         "--force-new-cluster",
@@ -166,7 +186,57 @@ fn what_is_dangerous_to_ignore_stops_the_start() {
     for flag in FLAGS.iter().filter(|flag| flag.standing == Standing::Refused) {
         config(&[&format!("--{}={}", flag.name, flag.default)], &[]);
     }
-    assert!(matches!(error(&["--listen-peer-urls=https://127.0.0.1:1"]), ConfigError::Settings(_)));
+    assert!(matches!(error(&["--listen-peer-urls=unix://127.0.0.1:1"]), ConfigError::Settings(_)));
+}
+
+#[test]
+fn certificates_reach_the_settings() {
+    let config = config(
+        &[
+            "--listen-client-urls=https://127.0.0.1:1,http://127.0.0.1:2",
+            "--advertise-client-urls=https://127.0.0.1:1",
+            "--cert-file=c",
+            "--key-file=k",
+            "--trusted-ca-file=a",
+            "--client-cert-auth",
+            "--client-crl-file=r",
+            "--client-cert-allowed-hostname=x,y",
+            "--cipher-suites=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+            "--tls-max-version=TLS1.2",
+            "--listen-peer-urls=https://127.0.0.1:3",
+            "--peer-auto-tls",
+            "--peer-cert-allowed-cn=z",
+            "--self-signed-cert-validity=3",
+        ],
+        &[],
+    );
+    let client = &config.client_tls;
+    assert_eq!(
+        client.to_string(),
+        "cert = c, key = k, client-cert=, client-key=, trusted-ca = a, client-cert-auth = true, crl-file = r"
+    );
+    assert_eq!(client.allowed_hostnames, ["x", "y"]);
+    assert_eq!(client.cipher_suites, ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]);
+    assert_eq!(client.version_max, TlsVersion::Tls12);
+    let peer = &config.peer_tls;
+    let generated = peer.generated.as_ref().expect("self-made");
+    assert!(generated.folder.is_absolute() && generated.folder.ends_with("default.etcd/fixtures/peer"));
+    assert_eq!((generated.hosts.as_slice(), generated.validity_years), (&["127.0.0.1".to_owned()][..], 3));
+    assert_eq!((peer.allowed_common_names.len(), &peer.cipher_suites), (0, &client.cipher_suites));
+    let warnings: Vec<(&str, &str)> = config
+        .notes
+        .iter()
+        .filter(|note| note.is_warning)
+        .map(|note| (note.subject.as_str(), note.text.split(" while ").nth(1).unwrap_or("")))
+        .collect();
+    assert_eq!(
+        warnings,
+        [
+            ("--peer-auto-tls", ""),
+            ("http://127.0.0.1:2", "key and cert files are present; ignoring key and cert files"),
+            ("http://127.0.0.1:2", "--client-cert-auth is enabled; ignoring client cert auth for this URL"),
+        ]
+    );
 }
 
 #[test]
@@ -240,7 +310,7 @@ fn a_wrong_file_says_what_is_wrong() {
         ("duration", "watch-progress-notify-interval: 10m", "expected whole nanoseconds"),
         ("value", "snapshot-count: abc", "snapshot-count: parse error"),
         ("list", "- a", "expected keys and values"),
-        ("tls", "client-transport-security:\n  cert-file: x", "--cert-file is not served"),
+        ("tls", "tls-min-version: TLS1.1", "unexpected TLS version \"TLS1.1\" (must be one of: TLS1.2, TLS1.3)"),
     ] {
         let file = File::new(name, text);
         let ConfigError::Settings(text) = error(&["--config-file", file.path()]) else { panic!("{name}") };

@@ -4,6 +4,8 @@ use super::frame::{FrameError, FrameReader};
 use super::link::Link;
 use super::transport::Transport;
 use super::{CLUSTER_HEADER, FROM_HEADER, PROTOCOL, SNAPSHOT_PATH, STREAM_PATH, TO_HEADER, dial, snapshot};
+use crate::listen::Listener;
+use crate::tls::Stream;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
@@ -17,7 +19,6 @@ use quorate_store::reader::StoreReader;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 /// Connections to the peer port at the most.
@@ -30,33 +31,41 @@ const FULL_PAUSE: Duration = Duration::from_millis(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves a peer listener. Runs until it is aborted.
-pub(crate) async fn serve(listener: TcpListener, transport: Transport, reader: StoreReader) {
+pub(crate) async fn serve(listener: Listener, transport: Transport, reader: StoreReader) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        // Those that shake hands are bounded by themselves: whoever is slow at that takes nobody's room.
+        let held = match listener.security.is_plain() {
+            true => Some(room.clone().acquire_owned().await.expect("the semaphore is never closed")),
+            false => None,
+        };
+        let (tcp, remote) = match listener.socket.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(error = error.to_string(), "cannot accept a connection on the peer port");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
+        if dial::settle(&tcp).is_err() {
+            continue;
+        }
         let (transport, reader) = (transport.clone(), reader.clone());
+        let (security, room) = (listener.security.clone(), room.clone());
         tokio::spawn(async move {
-            if dial::settle(&stream).is_ok() {
-                let service = service_fn(|request| {
-                    let response = answer(request, &transport, &reader);
-                    async move { Ok::<_, Infallible>(response) }
-                });
-                // A client's broken request is its own matter.
-                let _ = hyper::server::conn::http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEAD_TIMEOUT)
-                    .serve_connection(TokioIo::new(stream), service)
-                    .with_upgrades()
-                    .await;
-            }
+            let Some(accepted) = security.accept(tcp, remote).await else { return };
+            let Some(permit) = held.or_else(|| room.try_acquire_owned().ok()) else { return };
+            let service = service_fn(|request| {
+                let response = answer(request, &transport, &reader);
+                async move { Ok::<_, Infallible>(response) }
+            });
+            // A client's broken request is its own matter.
+            let _ = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(accepted.stream), service)
+                .with_upgrades()
+                .await;
             drop(permit);
         });
     }
@@ -141,7 +150,7 @@ fn upgrade(mut request: Request<Incoming>, transport: &Transport, purpose: Purpo
     };
     let task = runtime.spawn(async move {
         let Ok(upgraded) = upgraded.await else { return };
-        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
+        let Ok(parts) = upgraded.downcast::<TokioIo<Stream>>() else { return };
         let stream = parts.io.into_inner();
         let frames = FrameReader::new(&parts.read_buf, transport_of_task.config().frame_bytes_max);
         match purpose {
@@ -180,7 +189,7 @@ fn check(headers: &http::HeaderMap, transport: &Transport) -> Result<u64, &'stat
     Ok(from)
 }
 
-async fn receive_messages(mut stream: TcpStream, mut frames: FrameReader, from: u64, transport: &Transport) {
+async fn receive_messages(mut stream: Stream, mut frames: FrameReader, from: u64, transport: &Transport) {
     let Some(link) = transport.link(from) else { return };
     link.incoming_opened();
     match receive_until_end(&mut stream, &mut frames, from, transport, &link).await {
@@ -199,7 +208,7 @@ async fn receive_messages(mut stream: TcpStream, mut frames: FrameReader, from: 
 }
 
 async fn receive_until_end(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     frames: &mut FrameReader,
     from: u64,
     transport: &Transport,

@@ -2,6 +2,7 @@
 
 use super::{CLUSTER_HEADER, FROM_HEADER, PROTOCOL, TO_HEADER};
 use crate::config::Address;
+use crate::tls::{Stream, TlsDialer, handshake_text};
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::time::Duration;
@@ -20,6 +21,8 @@ const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Bytes of the answer's head at the most.
 const ANSWER_BYTES_MAX: usize = 4096;
+/// What is known of a peer that checks more than TLS does: its list of revocations, and where certificates come from.
+const ENDED: &str = "the peer ended the connection as soon as hands were shaken; its log says why";
 
 /// Why there is no connection.
 #[derive(Debug, Error)]
@@ -38,6 +41,9 @@ pub(crate) enum DialError {
         /// Its words.
         body: String,
     },
+    /// The certificate of one side is not what the other wants.
+    #[error("{0}")]
+    Handshake(String),
     /// The member has no address that could be reached.
     #[error("no usable peer URL")]
     NoAddress,
@@ -59,15 +65,15 @@ pub(crate) fn settle(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
 }
 
-/// A TCP connection to the first address that accepts one.
-pub(crate) async fn connect(addresses: &[Address]) -> Result<TcpStream, DialError> {
+/// A TCP connection to the first address that accepts one, and that address.
+pub(crate) async fn connect(addresses: &[Address]) -> Result<(TcpStream, &Address), DialError> {
     let mut result = Err(DialError::NoAddress);
     for address in addresses {
         let target = (address.host.as_str(), address.port);
         result = match timeout(CONNECT_TIMEOUT, TcpStream::connect(target)).await {
             Ok(Ok(stream)) => {
                 settle(&stream)?;
-                return Ok(stream);
+                return Ok((stream, address));
             }
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(DialError::Refused),
             Ok(Err(error)) => Err(error.into()),
@@ -78,9 +84,20 @@ pub(crate) async fn connect(addresses: &[Address]) -> Result<TcpStream, DialErro
 }
 
 /// A connection that the peer upgraded for frames.
-pub(crate) async fn dial(addresses: &[Address], path: &str, route: Route) -> Result<TcpStream, DialError> {
-    let mut stream = connect(addresses).await?;
-    let host = addresses.first().map_or("", |address| address.host.as_str());
+pub(crate) async fn dial(
+    addresses: &[Address],
+    path: &str,
+    route: Route,
+    dialer: &TlsDialer,
+) -> Result<Stream, DialError> {
+    let (tcp, address) = connect(addresses).await?;
+    let host = address.host.as_str();
+    let is_encrypted = address.scheme == "https";
+    let mut stream = if is_encrypted {
+        timeout(ANSWER_TIMEOUT, dialer.connect(tcp, host)).await.map_err(|_| timed_out())?.map_err(judged)?
+    } else {
+        Stream::Tcp(tcp)
+    };
     let request = format!(
         "POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\
          {CLUSTER_HEADER}: {:x}\r\n{FROM_HEADER}: {:x}\r\n{TO_HEADER}: {:x}\r\nContent-Length: 0\r\n\r\n",
@@ -88,6 +105,7 @@ pub(crate) async fn dial(addresses: &[Address], path: &str, route: Route) -> Res
     );
     let answer = async {
         stream.write_all(request.as_bytes()).await?;
+        stream.flush().await?;
         let mut head = Vec::new();
         let end = loop {
             if let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -97,7 +115,8 @@ pub(crate) async fn dial(addresses: &[Address], path: &str, route: Route) -> Res
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer without end").into());
             }
             let mut piece = [0; 512];
-            match stream.read(&mut piece).await? {
+            match stream.read(&mut piece).await.map_err(judged)? {
+                0 if is_encrypted && head.is_empty() => return Err(DialError::Handshake(ENDED.to_owned())),
                 0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
                 count => head.extend_from_slice(&piece[..count]),
             }
@@ -114,7 +133,19 @@ pub(crate) async fn dial(addresses: &[Address], path: &str, route: Route) -> Res
     };
     match timeout(ANSWER_TIMEOUT, answer).await {
         Ok(result) => result?,
-        Err(_) => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+        Err(_) => return Err(timed_out()),
     }
     Ok(stream)
+}
+
+fn timed_out() -> DialError {
+    io::Error::from(io::ErrorKind::TimedOut).into()
+}
+
+/// Tells what TLS found wrong from what is wrong with the connection.
+fn judged(error: io::Error) -> DialError {
+    match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::Other => DialError::Handshake(handshake_text(&error)),
+        _ => error.into(),
+    }
 }

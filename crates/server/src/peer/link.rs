@@ -11,6 +11,7 @@ use super::{STREAM_PATH, frame};
 use crate::config::Address;
 use crate::mailbox::Mailbox;
 use crate::metrics::PeerCounters;
+use crate::tls::{Stream, TlsDialer};
 use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
 use quorate_node::api::Input;
@@ -18,6 +19,7 @@ use quorate_proto::quoratepb::{ForwardRejected, PeerMessage, PeerProbe, peer_mes
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
@@ -138,7 +140,7 @@ impl Queue {
 #[derive(Default)]
 struct State {
     queue: Queue,
-    /// The connection while it is open.
+    /// The connection while it is open; none for an encrypted one, which only the task writes to.
     stream: Option<Arc<TcpStream>>,
     /// The task has taken messages out of the queue and not written them all.
     is_task_writing: bool,
@@ -275,11 +277,11 @@ impl Link {
     }
 
     /// Keeps a connection open. Runs until it is aborted.
-    pub(crate) async fn run(self: Arc<Self>, route: Route) {
+    pub(crate) async fn run(self: Arc<Self>, route: Route, dialer: Arc<TlsDialer>) {
         let mut backoff = BACKOFF_MIN;
         let mut last_rejection = String::new();
         loop {
-            match dial(&self.addresses(), STREAM_PATH, route).await {
+            match dial(&self.addresses(), STREAM_PATH, route, &dialer).await {
                 Ok(stream) => {
                     backoff = BACKOFF_MIN;
                     last_rejection.clear();
@@ -299,7 +301,7 @@ impl Link {
                     continue;
                 }
                 Err(DialError::Refused) => self.tell_gone(),
-                Err(error @ DialError::Rejected { .. }) => {
+                Err(error @ (DialError::Rejected { .. } | DialError::Handshake(_))) => {
                     let text = error.to_string();
                     if text != last_rejection {
                         tracing::warn!(
@@ -330,14 +332,19 @@ impl Link {
     }
 
     /// Empties the queue into the connection until it breaks.
-    async fn pump(&self, stream: TcpStream) {
-        let stream = Arc::new(stream);
-        {
-            let mut state = self.state.lock();
-            state.stream = Some(stream.clone());
-            state.is_task_writing = false;
-        }
-        let error = self.write_until_lost(&stream).await;
+    async fn pump(&self, stream: Stream) {
+        let error = match stream {
+            Stream::Tcp(stream) => {
+                let stream = Arc::new(stream);
+                self.open(Some(stream.clone()));
+                self.write_until_lost(Reader::Tcp(&stream), Writer::Tcp(&stream)).await
+            }
+            Stream::Tls(_) => {
+                self.open(None);
+                let (from, to) = tokio::io::split(stream);
+                self.write_until_lost(Reader::Tls(from), Writer::Tls(to)).await
+            }
+        };
         {
             let mut state = self.state.lock();
             state.stream = None;
@@ -351,18 +358,24 @@ impl Link {
         );
     }
 
-    async fn write_until_lost(&self, stream: &TcpStream) -> std::io::Error {
+    fn open(&self, stream: Option<Arc<TcpStream>>) {
+        let mut state = self.state.lock();
+        state.stream = stream;
+        state.is_task_writing = false;
+    }
+
+    async fn write_until_lost(&self, mut from: Reader<'_>, mut to: Writer<'_>) -> std::io::Error {
         // What came while there was no connection.
         self.queued.notify_one();
         loop {
             tokio::select! {
                 () = self.queued.notified() => {
-                    if let Err(error) = self.write_queued(stream).await {
+                    if let Err(error) = self.write_queued(&mut to).await {
                         return error;
                     }
                 }
                 // The other side never says anything here: whatever comes is the end.
-                error = end_of(stream) => return error,
+                error = from.end() => return error,
                 () = self.probe.notified() => {
                     if let Err(DialError::Refused) = connect(&self.addresses()).await {
                         self.tell_gone();
@@ -373,7 +386,7 @@ impl Link {
     }
 
     /// Writes until the queue is empty.
-    async fn write_queued(&self, stream: &TcpStream) -> std::io::Result<()> {
+    async fn write_queued(&self, to: &mut Writer<'_>) -> std::io::Result<()> {
         loop {
             let mut frames = {
                 let mut state = self.state.lock();
@@ -384,7 +397,7 @@ impl Link {
                 return Ok(());
             }
             let bytes: usize = frames.iter().map(|queued| queued.framed.len()).sum();
-            if let Err(error) = write_joined(stream, &mut frames).await {
+            if let Err(error) = write_joined(to, &mut frames).await {
                 self.give_back(frames);
                 return Err(error);
             }
@@ -408,6 +421,48 @@ async fn end_of(stream: &TcpStream) -> std::io::Error {
     }
 }
 
+/// The receiving half of a connection on which nothing is received.
+enum Reader<'a> {
+    Tcp(&'a TcpStream),
+    Tls(ReadHalf<Stream>),
+}
+
+impl Reader<'_> {
+    /// Waits for the connection's end.
+    async fn end(&mut self) -> std::io::Error {
+        match self {
+            Self::Tcp(stream) => end_of(stream).await,
+            Self::Tls(stream) => match stream.read(&mut [0; 1]).await {
+                Err(error) => error,
+                Ok(_) => std::io::ErrorKind::UnexpectedEof.into(),
+            },
+        }
+    }
+}
+
+/// The sending half.
+enum Writer<'a> {
+    Tcp(&'a TcpStream),
+    Tls(WriteHalf<Stream>),
+}
+
+impl Writer<'_> {
+    async fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Tcp(stream) => write_all(stream, bytes).await,
+            Self::Tls(stream) => stream.write_all(bytes).await,
+        }
+    }
+
+    /// Sends what an encrypted connection holds back until it is told.
+    async fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Tcp(_) => Ok(()),
+            Self::Tls(stream) => stream.flush().await,
+        }
+    }
+}
+
 async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> std::io::Result<()> {
     while !bytes.is_empty() {
         match to.try_write(bytes) {
@@ -421,11 +476,11 @@ async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> std::io::Result<()> {
 
 /// Writes frames with as few writes as copying up to [`JOINED_BYTES_MAX`] allows. After an error `frames` are those of
 /// which not a byte was written.
-async fn write_joined(to: &TcpStream, frames: &mut VecDeque<Queued>) -> std::io::Result<()> {
+async fn write_joined(to: &mut Writer<'_>, frames: &mut VecDeque<Queued>) -> std::io::Result<()> {
     while let Some(Queued { framed, .. }) = frames.pop_front() {
         let next = frames.front().map_or(usize::MAX, |queued| queued.framed.len());
         if framed.len().saturating_add(next) > JOINED_BYTES_MAX {
-            write_all(to, &framed).await?;
+            to.write_all(&framed).await?;
             continue;
         }
         let mut joined = BytesMut::from(&framed[..]);
@@ -435,15 +490,14 @@ async fn write_joined(to: &TcpStream, frames: &mut VecDeque<Queued>) -> std::io:
             joined.extend_from_slice(&next.framed);
             frames.pop_front();
         }
-        write_all(to, &joined).await?;
+        to.write_all(&joined).await?;
     }
-    Ok(())
+    to.flush().await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncReadExt;
 
     fn queued(bytes: usize, is_raft: bool) -> Queued {
         let kind = if is_raft { QueuedKind::Raft } else { QueuedKind::Forward(ForwardRejected::default()) };
@@ -485,7 +539,7 @@ mod tests {
                 let mut read = Vec::new();
                 from.read_to_end(&mut read).await.map(|_| read)
             });
-            write_joined(&to, &mut frames).await.expect("write");
+            write_joined(&mut Writer::Tcp(&to), &mut frames).await.expect("write");
             drop(to);
             reading.await.expect("reader").expect("read")
         });
@@ -528,7 +582,7 @@ mod tests {
             let link = Arc::new(Link::new(2, Vec::new(), Arc::new(Mailbox::default()), counters));
             let pumping = tokio::spawn({
                 let link = link.clone();
-                async move { link.pump(to).await }
+                async move { link.pump(Stream::Tcp(to)).await }
             });
             let sending = std::thread::spawn({
                 let link = link.clone();

@@ -7,6 +7,7 @@ use super::frame::{FrameError, FrameReader, frame, frame_message};
 use super::transport::Transport;
 use crate::config::Address;
 use crate::threads::apply::ApplyTask;
+use crate::tls::{Stream, TlsDialer};
 use bytes::Bytes;
 use prost::Message;
 use quorate_node::api::Input;
@@ -19,7 +20,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -52,10 +52,11 @@ pub(crate) enum SnapshotError {
 pub(crate) async fn send(
     addresses: &[Address],
     route: Route,
+    dialer: &TlsDialer,
     message: &RaftMessage,
     built: Arc<BuiltSnapshot>,
 ) -> Result<u64, SnapshotError> {
-    let mut stream = dial(addresses, SNAPSHOT_PATH, route).await?;
+    let mut stream = dial(addresses, SNAPSHOT_PATH, route, dialer).await?;
     stream.write_all(&frame_message(message)).await?;
     let (pieces, mut read) = mpsc::channel::<Result<Bytes, DiskError>>(PIECES_AHEAD_MAX);
     // Reading the disk is not for the network thread.
@@ -80,6 +81,7 @@ pub(crate) async fn send(
         timeout(PIECE_TIMEOUT, stream.write_all(&frame(&piece))).await??;
     }
     stream.write_all(&frame(&[])).await?;
+    timeout(PIECE_TIMEOUT, stream.flush()).await??;
     match timeout(DURABLE_TIMEOUT, stream.read_u8()).await?? {
         DELIVERED => Ok(bytes),
         _ => Err(SnapshotError::Protocol("an unknown answer")),
@@ -98,7 +100,7 @@ fn next_piece(source: &mut SnapshotSource) -> Option<Result<Bytes, DiskError>> {
 }
 
 /// Takes a snapshot, and tells the node when it is whole and durable.
-pub(crate) async fn receive(mut stream: TcpStream, frames: FrameReader, from: u64, transport: &Transport) {
+pub(crate) async fn receive(mut stream: Stream, frames: FrameReader, from: u64, transport: &Transport) {
     let Some(link) = transport.link(from) else { return };
     let transfer = link.counters().snapshots_received.begin();
     match receive_whole(&mut stream, frames, from, transport).await {
@@ -107,7 +109,9 @@ pub(crate) async fn receive(mut stream: TcpStream, frames: FrameReader, from: u6
             tracing::info!("remote-peer-id" = format!("{from:x}"), "received and saved database snapshot");
             transport.config().mailbox.post(Input::SnapshotArrived { message });
             // The sender asks again if it does not hear this.
-            let _ = stream.write_u8(DELIVERED).await;
+            if stream.write_u8(DELIVERED).await.is_ok() {
+                let _ = stream.flush().await;
+            }
         }
         Err(error) => tracing::warn!(
             "remote-peer-id" = format!("{from:x}"),
@@ -118,7 +122,7 @@ pub(crate) async fn receive(mut stream: TcpStream, frames: FrameReader, from: u6
 }
 
 async fn receive_whole(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     mut frames: FrameReader,
     from: u64,
     transport: &Transport,

@@ -4,9 +4,12 @@ use super::dial::{DialError, Route, dial};
 use super::frame::frame;
 use super::{PeerConfig, STREAM_PATH, Transport, serve};
 use crate::config::parse_url;
+use crate::listen::Listener;
 use crate::mailbox::{Mailbox, Turn};
 use crate::metrics::Metrics;
 use crate::threads::snapshots::SnapshotRoom;
+use crate::tls::test_certificates::{Authority, Folder, Wanted};
+use crate::tls::{Endpoint, Security, TlsAcceptor, TlsDialer, TlsSettings};
 use quorate_node::api::Input;
 use quorate_proto::etcdserverpb::Member;
 use quorate_proto::quoratepb::{Command, ConfState, Forward, ForwardRejected, PeerMessage, RaftMessage, peer_message};
@@ -42,8 +45,24 @@ fn member(id: u64, url: &str) -> Member {
 
 /// A member that listens, knowing nobody.
 async fn peer(id: u64) -> Peer {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
-    let url = format!("http://{}", listener.local_addr().expect("address"));
+    peer_with(id, &TlsSettings::default()).await
+}
+
+/// Listens on the address; with TLS if there is a certificate.
+async fn listener(address: &str, tls: &TlsSettings) -> Listener {
+    let socket = TcpListener::bind(address).await.expect("listen");
+    let security = if tls.is_empty() {
+        Security::Plain
+    } else {
+        Security::Tls(Arc::new(TlsAcceptor::new(Endpoint::Peer, tls).expect("TLS")))
+    };
+    Listener { address: socket.local_addr().expect("address"), socket, security }
+}
+
+async fn peer_with(id: u64, tls: &TlsSettings) -> Peer {
+    let listener = listener("127.0.0.1:0", tls).await;
+    let scheme = if tls.is_empty() { "http" } else { "https" };
+    let url = format!("{scheme}://{}", listener.address);
     let config = StoreConfig { revlog: RevLogConfig { segment_bytes: 1 << 20, buffer_bytes: 4096 } };
     let bootstrap = Bootstrap { members: vec![member(id, &url)], conf_state: ConfState::default() };
     let store = Store::open(Arc::new(MemoryDisk::default()), "store", config, bootstrap).expect("store");
@@ -56,11 +75,16 @@ async fn peer(id: u64) -> Peer {
         apply: crate::threads::queue::bounded(1).0,
         snapshots: Arc::new(SnapshotRoom::default()),
         metrics: Arc::new(Metrics::new()),
+        dialer: Arc::new(TlsDialer::new(tls).expect("TLS")),
         runtime: tokio::runtime::Handle::current(),
         bulk_runtime: tokio::runtime::Handle::current(),
     });
     let serving = tokio::spawn(serve(listener, transport.clone(), store.reader()));
     Peer { id, url, mailbox, transport, serving }
+}
+
+fn plain() -> TlsDialer {
+    TlsDialer::new(&TlsSettings::default()).expect("TLS")
 }
 
 fn run(test: impl Future<Output = ()>) {
@@ -202,12 +226,12 @@ fn strangers_are_refused_with_the_reason() {
             (Route { cluster_id: CLUSTER, from: 1, to: 3 }, "member ID mismatch"),
             (Route { cluster_id: CLUSTER, from: 7, to: 2 }, "the sender is not a member of the cluster"),
         ] {
-            match dial(&addresses, STREAM_PATH, route).await {
+            match dial(&addresses, STREAM_PATH, route, &plain()).await {
                 Err(DialError::Rejected { status, .. }) => assert!(status.contains("412"), "{reason}: {status}"),
                 other => panic!("{reason}: {other:?}"),
             }
         }
-        assert!(dial(&addresses, STREAM_PATH, Route { cluster_id: CLUSTER, from: 1, to: 2 }).await.is_ok());
+        assert!(dial(&addresses, STREAM_PATH, Route { cluster_id: CLUSTER, from: 1, to: 2 }, &plain()).await.is_ok());
     });
 }
 
@@ -220,7 +244,7 @@ fn garbage_ends_the_connection_and_nothing_else() {
         let mut wrong_sum = frame(b"x").to_vec();
         wrong_sum[4] ^= 1;
         for garbage in [vec![0xff; 64], wrong_sum, frame(&[0xff; 9]).to_vec()] {
-            let mut stream = dial(&addresses, STREAM_PATH, route).await.expect("dial");
+            let mut stream = dial(&addresses, STREAM_PATH, route, &plain()).await.expect("dial");
             stream.write_all(&garbage).await.expect("write");
             let end = tokio::time::timeout(DEADLINE, stream.read(&mut [0; 1])).await.expect("closed in time");
             assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
@@ -251,5 +275,103 @@ fn tools_read_members_and_version() {
         let bare = format!("POST {STREAM_PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
         let refused = request(&one.url, &bare).await;
         assert!(refused.starts_with("HTTP/1.1 412") && refused.ends_with("incompatible version\n"), "{refused}");
+    });
+}
+
+struct Certificates {
+    folder: Folder,
+    authority: Authority,
+}
+
+impl Certificates {
+    fn new(name: &str) -> Self {
+        let (folder, authority) = (Folder::new(name), Authority::new("members"));
+        folder.write("ca.pem", authority.pem());
+        Self { folder, authority }
+    }
+
+    /// Settings of a member whose certificate has this common name and these hosts.
+    fn settings(&self, common_name: &str, hosts: &[&str]) -> TlsSettings {
+        let leaf = self.authority.sign(&Wanted::new(common_name, hosts));
+        TlsSettings {
+            cert_file: Some(self.folder.write(&format!("{common_name}.pem"), leaf.certificate)),
+            key_file: Some(self.folder.write(&format!("{common_name}.key"), leaf.key)),
+            trusted_ca_file: Some(self.folder.path().join("ca.pem")),
+            client_cert_auth: true,
+            version_max: crate::tls::TlsVersion::Tls13,
+            ..TlsSettings::default()
+        }
+    }
+}
+
+#[test]
+fn members_talk_over_tls_both_ways() {
+    run(async {
+        let certificates = Certificates::new("peers");
+        let one = peer_with(1, &certificates.settings("one", &["127.0.0.1"])).await;
+        let two = peer_with(2, &certificates.settings("two", &["127.0.0.1"])).await;
+        let members = [member(1, &one.url), member(2, &two.url)];
+        one.transport.refresh(&members);
+        two.transport.refresh(&members);
+        wait_until_connected(&one, &two).await;
+        // Larger than any buffer on the way: what is held back must be flushed.
+        let terms: Vec<u64> = (10..2_010).collect();
+        for &term in &terms {
+            one.say(2, &raft(term));
+        }
+        let from_one = |input| term_from(input, one.id).filter(|term| *term >= 10);
+        assert_eq!(collect(&two.mailbox, terms.len(), from_one).await, terms);
+    });
+}
+
+/// What becomes of a connection from a member with `from` to one with `to`.
+async fn attempt(from: &TlsSettings, to: &TlsSettings) -> Result<(), String> {
+    let two = peer_with(2, to).await;
+    two.transport.refresh(&[member(1, "https://127.0.0.1:1"), member(2, &two.url)]);
+    let addresses = [parse_url(&two.url).expect("URL")];
+    let route = Route { cluster_id: CLUSTER, from: 1, to: 2 };
+    let dialer = TlsDialer::new(from).expect("TLS");
+    let dialed = tokio::time::timeout(DEADLINE, dial(&addresses, STREAM_PATH, route, &dialer)).await.expect("in time");
+    two.serving.abort();
+    two.transport.stop();
+    dialed.map(drop).map_err(|error| error.to_string())
+}
+
+#[test]
+fn members_are_judged_by_their_certificates() {
+    run(async {
+        let certificates = Certificates::new("judged");
+        let one = certificates.settings("one", &["127.0.0.1"]);
+        let two = certificates.settings("two", &["127.0.0.1"]);
+        assert_eq!(attempt(&one, &two).await, Ok(()));
+
+        let named = |names: &[&str], settings: &TlsSettings| TlsSettings {
+            allowed_common_names: names.iter().map(|&name| name.to_owned()).collect(),
+            ..settings.clone()
+        };
+        assert_eq!(attempt(&one, &named(&["one", "other"], &two)).await, Ok(()));
+        let refused = "remote error: tls: bad certificate";
+        assert_eq!(attempt(&one, &named(&["two"], &two)).await, Err(refused.to_owned()), "judged by the listener");
+        let refused = "client certificate authentication failed";
+        assert_eq!(attempt(&named(&["one"], &one), &two).await, Err(refused.to_owned()), "judged by the dialer");
+
+        let elsewhere = certificates.settings("elsewhere", &["10.9.8.7"]);
+        let closed = "the peer ended the connection as soon as hands were shaken; its log says why";
+        assert_eq!(attempt(&elsewhere, &two).await, Err(closed.to_owned()), "comes from another address");
+        let unchecked = TlsSettings { skip_client_san_verification: true, ..two.clone() };
+        assert_eq!(attempt(&elsewhere, &unchecked).await, Ok(()));
+        assert_eq!(
+            attempt(&one, &elsewhere).await,
+            Err("tls: failed to verify certificate: x509: certificate is valid for 10.9.8.7, not 127.0.0.1".to_owned())
+        );
+
+        let strangers = Certificates::new("strangers");
+        let stranger = strangers.settings("one", &["127.0.0.1"]);
+        assert_eq!(
+            attempt(&stranger, &two).await,
+            Err("tls: failed to verify certificate: x509: certificate signed by unknown authority".to_owned())
+        );
+        let trusting = TlsSettings { trusted_ca_file: two.trusted_ca_file.clone(), ..stranger };
+        assert_eq!(attempt(&trusting, &two).await, Err("remote error: tls: unknown certificate authority".to_owned()));
     });
 }

@@ -9,6 +9,7 @@ use crate::metrics::Metrics;
 use crate::threads::apply::ApplyTask;
 use crate::threads::queue::Sender;
 use crate::threads::snapshots::SnapshotRoom;
+use crate::tls::TlsDialer;
 use parking_lot::Mutex;
 use quorate_node::api::Input;
 use quorate_proto::etcdserverpb::Member;
@@ -28,6 +29,7 @@ pub(crate) struct PeerConfig {
     pub(crate) apply: Sender<ApplyTask>,
     pub(crate) snapshots: Arc<SnapshotRoom>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) dialer: Arc<TlsDialer>,
     /// Where connections between members are read and written: the node's own thread, so that a message wakes no other.
     pub(crate) runtime: Handle,
     /// Where snapshots are streamed, so that they keep the node from nothing.
@@ -93,7 +95,7 @@ impl Transport {
             }
             let link = Arc::new(Link::new(id, addresses, config.mailbox.clone(), config.metrics.peer(id)));
             let route = self.route(id);
-            let sending = config.runtime.spawn(link.clone().run(route)).abort_handle();
+            let sending = config.runtime.spawn(link.clone().run(route, config.dialer.clone())).abort_handle();
             peers.insert(id, Peer { link, sending, receiving: None });
         }
     }
@@ -121,10 +123,10 @@ impl Transport {
             return;
         };
         let route = self.route(to);
-        let (mailbox, metrics) = (config.mailbox.clone(), config.metrics.clone());
+        let (mailbox, metrics, dialer) = (config.mailbox.clone(), config.metrics.clone(), config.dialer.clone());
         config.bulk_runtime.spawn(async move {
             let transfer = link.counters().snapshots_sent.begin();
-            let result = snapshot::send(&link.addresses(), route, &message, built).await;
+            let result = snapshot::send(&link.addresses(), route, &dialer, &message, built).await;
             match &result {
                 Ok(bytes) => {
                     let took = transfer.succeeded();
