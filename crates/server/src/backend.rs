@@ -9,8 +9,8 @@ use crate::waiting::Waiting;
 use parking_lot::Mutex;
 use quorate_node::api::{Input, NodeStatus, Refusal};
 use quorate_proto::Message;
-use quorate_proto::quoratepb::Command;
 use quorate_proto::quoratepb::command::Operation;
+use quorate_proto::quoratepb::{Caller, Command};
 use quorate_store::outcome::Reply;
 use quorate_store::reader::StoreReader;
 use rand::Rng;
@@ -250,22 +250,35 @@ impl Backend {
     pub fn proposals_pending(&self) -> u64 {
         self.inner.waiting.commands() as u64
     }
-    /// Replicates a command and answers when this member applied it.
-    pub async fn propose(&self, operation: Operation) -> Result<Reply, CallError> {
-        let outcome = match self.hand_on(operation) {
-            Ok(answer) => answer.await.unwrap_or(Err(CallError::TimedOut)),
-            Err(error) => Err(error),
-        };
-        if matches!(outcome, Err(CallError::Refused(_) | CallError::TimedOut)) {
-            self.inner.metrics.proposals_failed.increment();
+    /// Replicates a command and answers when this member applied it. `caller` is whom it is judged by: nobody for what
+    /// members do among themselves.
+    pub fn propose(
+        &self,
+        caller: Option<Caller>,
+        operation: Operation,
+    ) -> impl Future<Output = Result<Reply, CallError>> + Send + '_ {
+        // At once, so that the future does not hold the command.
+        let handed_on = self.hand_on(caller, operation);
+        async move {
+            let outcome = match handed_on {
+                Ok(answer) => answer.await.unwrap_or(Err(CallError::TimedOut)),
+                Err(error) => Err(error),
+            };
+            if matches!(outcome, Err(CallError::Refused(_) | CallError::TimedOut)) {
+                self.inner.metrics.proposals_failed.increment();
+            }
+            outcome
         }
-        outcome
     }
     /// Puts a command on its way; answers where its outcome will come. A function of its own, so that a call's future
     /// does not hold what it needs.
-    fn hand_on(&self, operation: Operation) -> Result<oneshot::Receiver<Result<Reply, CallError>>, CallError> {
+    fn hand_on(
+        &self,
+        caller: Option<Caller>,
+        operation: Operation,
+    ) -> Result<oneshot::Receiver<Result<Reply, CallError>>, CallError> {
         let inner = &*self.inner;
-        let mut command = Command { id: 0, operation: Some(operation), caller: None };
+        let mut command = Command { id: 0, operation: Some(operation), caller };
         let (id, answer) = inner.waiting.enter_command(command.encoded_len(), self.deadline_ms())?;
         command.id = id;
         let is_first = {

@@ -5,6 +5,7 @@
 //! callers, handed over its leadership and written everything.
 
 use crate::api::ClientSurface;
+use crate::auth::Authenticator;
 use crate::backend::{Backend, BackendParts, Clock, Identity, Limits, StatusBoard};
 use crate::compactor;
 use crate::config::{Address, Config, InitialClusterState};
@@ -457,6 +458,7 @@ async fn run_member(
             "added member"
         );
     }
+    let authenticator = Authenticator::start(&config.tokens, config.bcrypt_cost)?;
     let running = start_threads(&config, data, tls.dialer, &metrics, runtime)?;
     tokio::spawn(running.backend.clone().run_gathering());
     tokio::spawn(running.backend.clone().run_delivery());
@@ -478,6 +480,7 @@ async fn run_member(
         running.backend.clone(),
         metrics,
         Duration::from_millis(config.election_timeout_ms),
+        authenticator,
         DebugPages { profiling: config.operability.profiling_pages, requests: config.operability.request_pages },
         tracer.as_ref().map(|(tracer, _)| tracer.clone()),
     ));
@@ -568,7 +571,7 @@ async fn become_ready(backend: Backend, config: Config, served: Vec<Served>, gre
         name: config.name.clone(),
         client_urls: config.advertise_client_urls.clone(),
     };
-    while let Err(error) = backend.propose(Operation::MemberPublish(publish.clone())).await {
+    while let Err(error) = backend.propose(None, Operation::MemberPublish(publish.clone())).await {
         tracing::debug!(error = error.to_string(), "cannot publish this member yet");
         tokio::time::sleep(RETRY_PAUSE).await;
     }
@@ -616,7 +619,7 @@ async fn set_cluster_version(backend: Backend) {
         }
         if backend.status().leader == backend.identity().member_id {
             let version = ClusterVersionSet { version: crate::version::STORAGE.to_owned() };
-            if backend.propose(Operation::ClusterVersionSet(version)).await.is_ok() {
+            if backend.propose(None, Operation::ClusterVersionSet(version)).await.is_ok() {
                 tracing::info!("cluster-version" = crate::version::STORAGE, "set initial cluster version");
                 return;
             }

@@ -8,6 +8,7 @@ use crate::backend::{Backend, CallError};
 use crate::config::{AutoCompaction, duration};
 use quorate_proto::etcdserverpb::CompactionRequest;
 use quorate_proto::quoratepb::command::Operation;
+use quorate_store::auth::cluster_caller;
 use quorate_store::error::Error;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -39,7 +40,7 @@ pub(crate) async fn run(backend: Backend, wanted: AutoCompaction) {
         told.starting();
         let started = Instant::now();
         let request = CompactionRequest { revision, physical: false };
-        match backend.propose(Operation::Compact(request)).await {
+        match backend.propose(Some(cluster_caller()), Operation::Compact(request)).await {
             Ok(_) | Err(CallError::Store(Error::Compacted)) => {
                 choice.done(revision, Instant::now());
                 told.completed(started.elapsed());

@@ -1,6 +1,7 @@
 //! The server: everything that touches the world.
 
 pub mod api;
+pub mod auth;
 pub mod backend;
 pub mod boot;
 mod compactor;

@@ -113,7 +113,8 @@ impl Applier<'_> {
                 | Operation::AuthRoleAdd(_)
                 | Operation::AuthRoleDelete(_)
                 | Operation::AuthRoleGrantPermission(_)
-                | Operation::AuthRoleRevokePermission(_)),
+                | Operation::AuthRoleRevokePermission(_)
+                | Operation::AuthTokenKeySet(_)),
             ) => self.change_auth(change),
             None => Ok(ReplyBody::Done),
         }
@@ -289,7 +290,8 @@ fn touches_data(operation: &Operation) -> bool {
         | Operation::AuthRoleAdd(_)
         | Operation::AuthRoleDelete(_)
         | Operation::AuthRoleGrantPermission(_)
-        | Operation::AuthRoleRevokePermission(_) => false,
+        | Operation::AuthRoleRevokePermission(_)
+        | Operation::AuthTokenKeySet(_) => false,
     }
 }
 

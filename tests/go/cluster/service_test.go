@@ -69,10 +69,8 @@ func TestFollowersTakeAllRequests(t *testing.T) {
 		must("member list", err)
 		_, err = client.AlarmList(within(t))
 		must("alarm list", err)
-		if !Lacks(t, s, Auth) {
-			_, err = client.RoleAdd(within(t), key)
-			must("role add", err)
-		}
+		_, err = client.RoleAdd(within(t), key)
+		must("role add", err)
 		_, err = client.Defragment(within(t), s.ClientURL)
 		must("defragment", err)
 		if _, err = client.MoveLeader(within(t), 1); err != rpctypes.ErrNotLeader {

@@ -39,8 +39,6 @@ type command struct {
 	sorted bool
 	// fails: the client itself refuses it.
 	fails bool
-	// withAuth: it ends by itself only if authentication refuses it.
-	withAuth bool
 }
 
 // words are the command's own, without the flags in front of it.
@@ -220,9 +218,6 @@ func compare(t *testing.T, peer, ours *session, commands []command) {
 				}
 				return
 			}
-			if c.withAuth && Lacks(t, ours.server, Auth) {
-				return
-			}
 			var wait sync.WaitGroup
 			var expected, got string
 			wait.Go(func() { expected = peer.run(c) })
@@ -296,7 +291,7 @@ func common() []command {
 		command{args: "role revoke-permission r foo"}, command{args: "role revoke-permission r foo"}, command{args: "role get nosuch"}, command{args: "user passwd u --interactive=false", input: "new\n"},
 		command{args: "auth enable"}, command{args: "user add root:pw"}, command{args: "user grant-role root root"}, command{args: "auth enable"},
 		command{args: "put foo bar"}, command{args: "--user u:new get dir/x"}, command{args: "--user u:new put foo bar"}, command{args: "--user u:bad get foo"}, command{args: "--user root:pw put foo bar"},
-		command{args: "--user u:new watch secret", withAuth: true}, command{args: "--user root:pw auth disable"}, command{args: "user delete v"}, command{args: "role delete r"}, command{args: "get foo"},
+		command{args: "--user u:new watch secret"}, command{args: "--user root:pw auth disable"}, command{args: "user delete v"}, command{args: "role delete r"}, command{args: "get foo"},
 		command{args: "snapshot save %DIR/s.db"},
 	)
 	return commands

@@ -19,7 +19,6 @@ type Area string
 
 // The areas that this release of Quorate does not serve.
 const (
-	Auth       Area = "auth"
 	Membership Area = "changes of members"
 	Snapshots  Area = "snapshots"
 	Downgrades Area = "downgrades"
@@ -29,13 +28,6 @@ const (
 // unserved is the one list of what our server refuses, and how. Whatever a test asks of it is asked of our server alone
 // and must be refused exactly so; when an area is served, its lines go, and the tests compare again.
 var unserved = map[Area][]string{
-	Auth: {
-		"/etcdserverpb.Auth/AuthEnable", "/etcdserverpb.Auth/AuthDisable",
-		"/etcdserverpb.Auth/UserAdd", "/etcdserverpb.Auth/UserGet", "/etcdserverpb.Auth/UserList", "/etcdserverpb.Auth/UserDelete",
-		"/etcdserverpb.Auth/UserChangePassword", "/etcdserverpb.Auth/UserGrantRole", "/etcdserverpb.Auth/UserRevokeRole",
-		"/etcdserverpb.Auth/RoleAdd", "/etcdserverpb.Auth/RoleGet", "/etcdserverpb.Auth/RoleList", "/etcdserverpb.Auth/RoleDelete",
-		"/etcdserverpb.Auth/RoleGrantPermission", "/etcdserverpb.Auth/RoleRevokePermission",
-	},
 	Membership: {
 		"/etcdserverpb.Cluster/MemberAdd", "/etcdserverpb.Cluster/MemberRemove", "/etcdserverpb.Cluster/MemberUpdate",
 		"/etcdserverpb.Cluster/MemberPromote",
@@ -92,6 +84,9 @@ func methodOf(request proto.Message) string {
 	}
 	return ""
 }
+
+// Serves tells whether a method is served by both sides, so that a script may ask for it.
+func (s *Side) Serves(method string) bool { return refusal(method) == "" || !s.quorate }
 
 // Refuses notes a request of a method that is not served: asked of our server alone, it must be refused in full.
 // It answers false for a method that is to be compared.

@@ -1,12 +1,13 @@
 //! The election service: the leader is the oldest key of a queue, its word that key's value.
 
+use crate::api::client::Client;
 use crate::api::ending::{Ending, UntilEnding};
 use crate::api::method::Method;
 use crate::api::queue::{
     KeyEvents, Place, commit, create_revision_is, delete, found, get, is_deletion, key, oldest, prefix, put,
     range_operation, read, revision, session, single, untyped, whole,
 };
-use crate::api::{Call, ClientSurface, Reply};
+use crate::api::{Call, Reply};
 use crate::grpc::body::Chunk;
 use crate::grpc::request::framed;
 use crate::grpc::status::{Code, Status};
@@ -18,8 +19,8 @@ use quorate_proto::v3electionpb::{
     CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, LeaderResponse, ProclaimRequest, ProclaimResponse,
     ResignRequest, ResignResponse,
 };
+use quorate_store::auth::Act;
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 fn failed(text: &'static str) -> Status {
     Status::new(Code::Unknown, text)
@@ -33,17 +34,19 @@ fn not_leader() -> Status {
     failed("election: not leader")
 }
 
-pub(super) async fn campaign(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
-    let request: CampaignRequest = surface.decode(Method::Campaign, bytes)?;
-    run_campaign(surface, request).await.map_err(untyped)
+pub(super) async fn campaign(call: &Call, bytes: Bytes) -> Result<Bytes, Status> {
+    let request: CampaignRequest = call.surface.decode(Method::Campaign, bytes)?;
+    let won = async { run_campaign(&call.client().await?.for_long(), request).await };
+    won.await.map_err(untyped)
 }
 
-async fn run_campaign(surface: &Arc<ClientSurface>, request: CampaignRequest) -> Result<Bytes, Status> {
-    let lease = session(surface, request.lease).await?;
+async fn run_campaign(client: &Client, request: CampaignRequest) -> Result<Bytes, Status> {
+    let surface = &client.surface;
+    let lease = session(client, request.lease).await?;
     let prefix = prefix(&request.name);
     let key = key(&prefix, lease);
     let response = commit(
-        surface,
+        client,
         TxnRequest {
             compare: vec![create_revision_is(&key, 0)],
             success: vec![put(&key, request.value.clone(), lease)],
@@ -56,9 +59,9 @@ async fn run_campaign(surface: &Arc<ClientSurface>, request: CampaignRequest) ->
     if let Some(known) = known {
         own = known.create_revision;
     }
-    let place = Place::new(surface, prefix, key.clone(), own);
+    let place = Place::new(client, prefix, key.clone(), own);
     if known.is_some_and(|known| known.value != request.value) {
-        say(surface, &key, own, lease, request.value).await?;
+        say(client, &key, own, lease, request.value).await?;
     }
     if place.wait().await?.is_none() {
         return Err(not_leader());
@@ -71,9 +74,9 @@ async fn run_campaign(surface: &Arc<ClientSurface>, request: CampaignRequest) ->
 }
 
 /// Changes the word of a key that stands in the queue; answers the revision.
-async fn say(surface: &ClientSurface, key: &Bytes, own: i64, lease: i64, value: Bytes) -> Result<i64, Status> {
+async fn say(client: &Client, key: &Bytes, own: i64, lease: i64, value: Bytes) -> Result<i64, Status> {
     let response = commit(
-        surface,
+        client,
         TxnRequest {
             compare: vec![create_revision_is(key, own)],
             success: vec![put(key, value, lease)],
@@ -84,22 +87,24 @@ async fn say(surface: &ClientSurface, key: &Bytes, own: i64, lease: i64, value: 
     if response.succeeded { Ok(revision(&response)) } else { Err(not_leader()) }
 }
 
-pub(super) async fn proclaim(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
+pub(super) async fn proclaim(call: &Call, bytes: Bytes) -> Result<Bytes, Status> {
+    let surface = &call.surface;
     let request: ProclaimRequest = surface.decode(Method::Proclaim, bytes)?;
     let leader = request.leader.ok_or_else(missing_leader)?;
     if leader.key.is_empty() {
         return Err(untyped(crate::api::error::KEY_NOT_PROVIDED));
     }
     let said = async {
-        let lease = session(surface, leader.lease).await?;
-        say(surface, &leader.key, leader.rev, lease, request.value).await
+        let client = call.client().await?;
+        let lease = session(&client, leader.lease).await?;
+        say(&client, &leader.key, leader.rev, lease, request.value).await
     };
     let revision = said.await.map_err(untyped)?;
     Ok(framed(&ProclaimResponse { header: Some(surface.header(revision)) }))
 }
 
-pub(super) async fn resign(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
-    let request: ResignRequest = surface.decode(Method::Resign, bytes)?;
+pub(super) async fn resign(call: &Call, bytes: Bytes) -> Result<Bytes, Status> {
+    let request: ResignRequest = call.surface.decode(Method::Resign, bytes)?;
     let leader = request.leader.ok_or_else(missing_leader)?;
     if leader.key.is_empty() {
         return Err(untyped(crate::api::error::KEY_NOT_PROVIDED));
@@ -109,13 +114,19 @@ pub(super) async fn resign(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result
         success: vec![delete(&leader.key)],
         failure: Vec::new(),
     };
-    let response = commit(surface, txn).await.map_err(untyped)?;
+    let resigned = async { commit(&call.client().await?, txn).await };
+    let response = resigned.await.map_err(untyped)?;
     Ok(framed(&ResignResponse { header: response.header }))
 }
 
-pub(super) async fn leader(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
+pub(super) async fn leader(call: &Call, bytes: Bytes) -> Result<Bytes, Status> {
+    let surface = &call.surface;
     let request: LeaderRequest = surface.decode(Method::Leader, bytes)?;
-    let (revision, found) = read(surface, &oldest(&prefix(&request.name))).await.map_err(untyped)?;
+    let asked = async {
+        surface.backend.read_barrier().await?;
+        read(&call.client().await?, &oldest(&prefix(&request.name))).await
+    };
+    let (revision, found) = asked.await.map_err(untyped)?;
     match found.into_iter().next() {
         Some(kv) => Ok(framed(&LeaderResponse { header: Some(surface.header(revision)), kv: Some(kv) })),
         None => Err(failed("election: no leader")),
@@ -123,25 +134,25 @@ pub(super) async fn leader(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result
 }
 
 /// Tells who leads and every word of theirs, from here on.
-pub(super) fn observe(call: &Call, bytes: Bytes) -> Result<Reply, Status> {
+pub(super) async fn observe(call: &Call, bytes: Bytes) -> Result<Reply, Status> {
     let request: LeaderRequest = call.surface.decode(Method::Observe, bytes)?;
     let ending = Ending::new(call);
     let observer = Observer {
-        surface: call.surface.clone(),
+        client: call.client().await.map_err(untyped)?.for_long(),
         prefix: prefix(&request.name),
         phase: Phase::Find,
         said: VecDeque::new(),
     };
     let stream = futures::stream::try_unfold(observer, |mut observer| async move {
         let (revision, kv) = observer.next().await.map_err(untyped)?;
-        let response = LeaderResponse { header: Some(observer.surface.header(revision)), kv: Some(kv) };
+        let response = LeaderResponse { header: Some(observer.client.surface.header(revision)), kv: Some(kv) };
         Ok(Some((Chunk { bytes: framed(&response), messages: 1 }, observer)))
     });
     Ok(Reply::Stream(Box::pin(UntilEnding { stream: stream.boxed(), ending })))
 }
 
 struct Observer {
-    surface: Arc<ClientSurface>,
+    client: Client,
     prefix: Bytes,
     phase: Phase,
     /// Words that were read and not told yet, with the revision of each answer. At most one batch of events.
@@ -161,15 +172,17 @@ impl Observer {
     async fn next(&mut self) -> Result<(i64, KeyValue), Status> {
         loop {
             if let Some(said) = self.said.pop_front() {
+                // Who lost its right to read hears nothing more.
+                self.client.authorize(Act::Observe(&self.prefix))?;
                 return Ok(said);
             }
             // Whatever was lost of the history, looking again finds who leads.
             self.phase = match std::mem::replace(&mut self.phase, Phase::Find) {
                 Phase::Find => {
-                    let (revision, found) = read(&self.surface, &oldest(&self.prefix)).await?;
+                    let (revision, found) = read(&self.client, &oldest(&self.prefix)).await?;
                     match found.into_iter().next() {
                         Some(leader) => self.follow(revision, leader),
-                        None => KeyEvents::open(&self.surface, whole(&self.prefix), revision + 1)
+                        None => KeyEvents::open(&self.client.surface, whole(&self.prefix), revision + 1)
                             .map_or(Phase::Find, Phase::Await),
                     }
                 }
@@ -202,7 +215,7 @@ impl Observer {
     }
 
     fn follow(&mut self, revision: i64, leader: KeyValue) -> Phase {
-        let events = KeyEvents::open(&self.surface, single(leader.key.clone()), revision + 1);
+        let events = KeyEvents::open(&self.client.surface, single(leader.key.clone()), revision + 1);
         self.said.push_back((revision, leader));
         events.map_or(Phase::Find, Phase::Follow)
     }

@@ -11,9 +11,7 @@ impl From<CallError> for Status {
         match error {
             CallError::Store(error) => error.into(),
             CallError::Refused(Refusal::NoLeader) => NO_LEADER,
-            CallError::Refused(Refusal::TooManyRequests) => {
-                Self::new(Code::ResourceExhausted, "etcdserver: too many requests")
-            }
+            CallError::Refused(Refusal::TooManyRequests) => TOO_MANY_REQUESTS,
             CallError::Refused(Refusal::LeaderChanged) => Self::new(Code::Unavailable, "etcdserver: leader changed"),
             CallError::Refused(Refusal::Stopped) => STOPPED,
             CallError::TimedOut => Self::new(Code::Unavailable, "etcdserver: request timed out"),
@@ -84,8 +82,9 @@ pub(crate) const INVALID_SORT_OPTION: Status = fixed(Code::InvalidArgument, "etc
 pub(crate) const REQUEST_TOO_LARGE: Status = fixed(Code::InvalidArgument, "etcdserver: request is too large");
 pub(crate) const NOT_LEADER: Status = fixed(Code::FailedPrecondition, "etcdserver: not leader");
 pub(crate) const BAD_TRANSFEREE: Status = fixed(Code::FailedPrecondition, "etcdserver: bad leader transferee");
-pub(crate) const AUTH_NOT_ENABLED: Status =
-    fixed(Code::FailedPrecondition, "etcdserver: authentication is not enabled");
+pub(crate) const INVALID_AUTH_TOKEN: Status = fixed(Code::Unauthenticated, "etcdserver: invalid auth token");
+pub(crate) const TOO_MANY_REQUESTS: Status = fixed(Code::ResourceExhausted, "etcdserver: too many requests");
+pub(crate) const NAME_TOO_LONG: Status = fixed(Code::InvalidArgument, "etcdserver: name is longer than 32768 bytes");
 
 /// A method that this server does not have, in the words of gRPC-Go's generated code.
 pub(crate) fn not_implemented(method: &str) -> Status {

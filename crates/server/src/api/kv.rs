@@ -1,11 +1,12 @@
 //! The KV service.
 
 use crate::api::checks::{check_delete, check_put, check_range, check_size, check_txn, reads_own_copy, writes_nothing};
+use crate::api::client::Client;
 use crate::api::error::NOT_FOR_LEARNERS;
 use crate::api::header::{begin_framed, header_only};
 use crate::api::method::Method;
 use crate::api::range::{answer, answer_in_messages};
-use crate::api::{ClientSurface, Reply, slow};
+use crate::api::{Call, ClientSurface, Reply, slow};
 use crate::grpc::request::framed;
 use crate::grpc::status::{Code, Status};
 use bytes::Bytes;
@@ -14,44 +15,49 @@ use quorate_proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, DeleteRangeResponse, PutRequest, RangeRequest, TxnRequest, TxnResponse,
 };
 use quorate_proto::quoratepb::command::Operation;
+use quorate_store::auth::Act;
 use quorate_store::outcome::{Reply as Applied, ReplyBody};
 use quorate_store::reader::RangeReply;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Tag of `PutResponse.prev_kv`.
 const TAG_PUT_PREV_KV: u32 = 2;
 
 /// Waits until a range may be read, and reads it.
-async fn read(surface: &ClientSurface, request: &RangeRequest) -> Result<RangeReply, Status> {
+async fn read(call: &Call, request: &RangeRequest) -> Result<RangeReply, Status> {
     check_range(request)?;
     if !request.serializable {
-        surface.backend.read_barrier().await?;
+        call.surface.backend.read_barrier().await?;
     }
     if request.range_end.is_empty() {
         // One key is never what makes a read slow.
-        return Ok(surface.backend.reader().range(request)?);
+        return call.read(Act::Range(request), |reader| reader.range(request)).await;
     }
-    let started = Instant::now();
-    let reply = surface.backend.reader().range(request);
-    slow::tell_if_slow_range(surface, request, &reply, started.elapsed());
-    Ok(reply?)
+    call.read(Act::Range(request), |reader| {
+        let started = Instant::now();
+        let reply = reader.range(request);
+        slow::tell_if_slow_range(&call.surface, request, &reply, started.elapsed());
+        reply
+    })
+    .await
 }
 
-pub(super) async fn range(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Reply, Status> {
+pub(super) async fn range(call: &Call, bytes: Bytes) -> Result<Reply, Status> {
+    let surface = &call.surface;
     let request: RangeRequest = surface.decode(Method::Range, bytes)?;
     if !request.serializable && surface.backend.status().is_learner {
         return Err(NOT_FOR_LEARNERS);
     }
-    let reply = read(surface, &request).await?;
+    let reply = read(call, &request).await?;
     answer(&surface.header(reply.revision), reply)
 }
 
-pub(super) async fn range_stream(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Reply, Status> {
+pub(super) async fn range_stream(call: &Call, bytes: Bytes) -> Result<Reply, Status> {
+    let surface = &call.surface;
     let request: RangeRequest = surface.decode(Method::RangeStream, bytes)?;
     check_range(&request)?;
     check_streamable(&request)?;
-    let reply = read(surface, &request).await?;
+    let reply = read(call, &request).await?;
     Ok(answer_in_messages(surface.header(reply.revision), reply))
 }
 
@@ -69,13 +75,14 @@ fn check_streamable(request: &RangeRequest) -> Result<(), Status> {
     Ok(())
 }
 
-pub(super) async fn put(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
+pub(super) async fn put(call: &Call, bytes: Bytes) -> Result<Bytes, Status> {
+    let surface = &call.surface;
     let received_bytes = bytes.len();
     let request: PutRequest = surface.decode(Method::Put, bytes)?;
     check_put(&request)?;
     check_size(&request, received_bytes, surface.backend.limits().request_bytes_max)?;
     surface.quota.check_put(surface, &request).await?;
-    let applied = surface.backend.propose(Operation::Put(request)).await?;
+    let applied = call.propose(Operation::Put(request)).await?;
     let header = surface.header(applied.revision);
     match applied.body {
         ReplyBody::Put(response) => match response.prev_kv {
@@ -90,12 +97,13 @@ pub(super) async fn put(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<By
     }
 }
 
-pub(super) async fn delete_range(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
+pub(super) async fn delete_range(call: &Call, bytes: Bytes) -> Result<Bytes, Status> {
+    let surface = &call.surface;
     let received_bytes = bytes.len();
     let request: DeleteRangeRequest = surface.decode(Method::DeleteRange, bytes)?;
     check_delete(&request)?;
     check_size(&request, received_bytes, surface.backend.limits().request_bytes_max)?;
-    let applied = surface.backend.propose(Operation::DeleteRange(request)).await?;
+    let applied = call.propose(Operation::DeleteRange(request)).await?;
     let header = surface.header(applied.revision);
     match applied.body {
         ReplyBody::DeleteRange(response) => Ok(framed(&DeleteRangeResponse { header: Some(header), ..*response })),
@@ -103,34 +111,42 @@ pub(super) async fn delete_range(surface: &Arc<ClientSurface>, bytes: Bytes) -> 
     }
 }
 
-pub(super) async fn txn(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
+pub(super) async fn txn(call: &Call, bytes: Bytes) -> Result<Bytes, Status> {
+    let surface = &call.surface;
     let received_bytes = bytes.len();
     let request: TxnRequest = surface.decode(Method::Txn, bytes)?;
     check_txn(&request, surface.backend.limits().txn_operations_max)?;
-    let response = run_txn(surface, request, received_bytes).await?;
+    let is_read = writes_nothing(&request);
+    if is_read && !reads_own_copy(&request) {
+        surface.backend.read_barrier().await?;
+    }
+    let client = call.client().await?;
+    let response =
+        if is_read { read_txn(&client, &request)? } else { write_txn(&client, request, received_bytes).await? };
     Ok(framed(&response))
 }
 
-/// Runs a well-formed transaction. `received_bytes`: see [`check_size`].
-pub(super) async fn run_txn(
-    surface: &ClientSurface,
+/// Runs a transaction that writes nothing; whoever needs a linearizable answer waits for it before.
+fn read_txn(client: &Client, request: &TxnRequest) -> Result<TxnResponse, Status> {
+    client.read(Act::Txn(request), |reader| {
+        let mut response = reader.read_txn(request)?;
+        let revision = response.header.as_ref().map_or(0, |header| header.revision);
+        let revision = if revision == 0 { reader.revision() } else { revision };
+        response.header = Some(client.surface.header(revision));
+        Ok(response)
+    })
+}
+
+/// Runs a well-formed transaction that may write. `received_bytes`: see [`check_size`].
+pub(super) async fn write_txn(
+    client: &Client,
     request: TxnRequest,
     received_bytes: usize,
 ) -> Result<TxnResponse, Status> {
-    if writes_nothing(&request) {
-        if !reads_own_copy(&request) {
-            surface.backend.read_barrier().await?;
-        }
-        let reader = surface.backend.reader();
-        let mut response = reader.read_txn(&request)?;
-        let revision = response.header.as_ref().map_or(0, |header| header.revision);
-        let revision = if revision == 0 { reader.revision() } else { revision };
-        response.header = Some(surface.header(revision));
-        return Ok(response);
-    }
+    let surface = &client.surface;
     check_size(&request, received_bytes, surface.backend.limits().request_bytes_max)?;
     surface.quota.check_txn(surface, &request).await?;
-    let applied = surface.backend.propose(Operation::Txn(request)).await?;
+    let applied = client.propose(Operation::Txn(request)).await?;
     let header = surface.header(applied.revision);
     match applied.body {
         ReplyBody::Txn(response) => Ok(TxnResponse { header: Some(header), ..*response }),
@@ -138,9 +154,10 @@ pub(super) async fn run_txn(
     }
 }
 
-pub(super) async fn compact(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
+pub(super) async fn compact(call: &Call, bytes: Bytes) -> Result<Bytes, Status> {
+    let surface = &call.surface;
     let request: CompactionRequest = surface.decode(Method::Compact, bytes)?;
-    let applied = surface.backend.propose(Operation::Compact(request)).await?;
+    let applied = call.propose(Operation::Compact(request)).await?;
     if request.physical {
         surface.backend.wait_compacted(request.revision).await?;
     }

@@ -1,9 +1,10 @@
 //! The lease service.
 
+use crate::api::client::Client;
 use crate::api::ending::{Ending, UntilEnding};
 use crate::api::kv::{done, unexpected};
 use crate::api::method::Method;
-use crate::api::{Call, ClientSurface, Reply};
+use crate::api::{Call, Reply};
 use crate::backend::CallError;
 use crate::grpc::body::Chunk;
 use crate::grpc::request::{MessageReader, framed};
@@ -18,10 +19,10 @@ use quorate_proto::etcdserverpb::{
 };
 use quorate_proto::quoratepb::LeaseRenew;
 use quorate_proto::quoratepb::command::Operation;
+use quorate_store::auth::Act;
 use quorate_store::error::Error;
 use quorate_store::outcome::ReplyBody;
 use std::future::poll_fn;
-use std::sync::Arc;
 
 /// The longest TTL, seconds (etcd's figure).
 const TTL_S_MAX: i64 = 9_000_000_000;
@@ -29,17 +30,15 @@ const TTL_S_MAX: i64 = 9_000_000_000;
 /// Ids drawn for one grant before giving up: a second draw is a matter of 1 in 2^63 times the number of leases.
 const DRAWS_MAX: usize = 4;
 
-pub(super) async fn grant(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
-    let request: LeaseGrantRequest = surface.decode(Method::LeaseGrant, bytes)?;
-    let response = run_grant(surface, request).await?;
+pub(super) async fn grant(call: &Call, bytes: Bytes) -> Result<Bytes, Status> {
+    let request: LeaseGrantRequest = call.surface.decode(Method::LeaseGrant, bytes)?;
+    let response = run_grant(&call.client().await?, request).await?;
     Ok(framed(&response))
 }
 
 /// Grants a lease; id 0: one is drawn.
-pub(super) async fn run_grant(
-    surface: &ClientSurface,
-    request: LeaseGrantRequest,
-) -> Result<LeaseGrantResponse, Status> {
+pub(super) async fn run_grant(client: &Client, request: LeaseGrantRequest) -> Result<LeaseGrantResponse, Status> {
+    let surface = &client.surface;
     if request.ttl > TTL_S_MAX {
         return Err(Error::LeaseTtlTooLarge.into());
     }
@@ -50,7 +49,7 @@ pub(super) async fn run_grant(
         let drawn = request.id == 0;
         let id = if drawn { surface.backend.new_lease_id() } else { request.id };
         draws += 1;
-        match surface.backend.propose(Operation::LeaseGrant(LeaseGrantRequest { ttl, id })).await {
+        match client.propose(Operation::LeaseGrant(LeaseGrantRequest { ttl, id })).await {
             Err(CallError::Store(Error::LeaseExists)) if drawn && draws < DRAWS_MAX => {}
             Err(error) => return Err(error.into()),
             Ok(applied) => {
@@ -66,10 +65,10 @@ pub(super) async fn run_grant(
     }
 }
 
-pub(super) async fn revoke(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
-    let request: LeaseRevokeRequest = surface.decode(Method::LeaseRevoke, bytes)?;
-    let applied = surface.backend.propose(Operation::LeaseRevoke(request)).await?;
-    Ok(done(surface, &applied))
+pub(super) async fn revoke(call: &Call, bytes: Bytes) -> Result<Bytes, Status> {
+    let request: LeaseRevokeRequest = call.surface.decode(Method::LeaseRevoke, bytes)?;
+    let applied = call.propose(Operation::LeaseRevoke(request)).await?;
+    Ok(done(&call.surface, &applied))
 }
 
 /// Renews the lease of each message, one after the other, until the caller has no more.
@@ -89,16 +88,18 @@ where
         let counters = call.surface.metrics.method(Method::LeaseKeepAlive);
         counters.messages_received.increment();
         call.surface.metrics.client_received_bytes.add(bytes.len() as u64);
-        let response = renew(&call.surface, bytes).await?;
+        let response = renew(&call, bytes).await?;
         Ok(Some((Chunk { bytes: response, messages: 1 }, (call, reader))))
     });
     Reply::Stream(Box::pin(UntilEnding { stream: stream.boxed(), ending }))
 }
 
-async fn renew(surface: &ClientSurface, bytes: Bytes) -> Result<Bytes, Status> {
+async fn renew(call: &Call, bytes: Bytes) -> Result<Bytes, Status> {
+    let surface = &call.surface;
     let request: LeaseKeepAliveRequest = surface.decode(Method::LeaseKeepAlive, bytes)?;
     let id = request.id;
-    let (revision, ttl) = match surface.backend.propose(Operation::LeaseRenew(LeaseRenew { id })).await {
+    let renewal = Operation::LeaseRenew(LeaseRenew { id });
+    let (revision, ttl) = match call.client().await?.propose(renewal).await {
         Ok(applied) => match applied.body {
             ReplyBody::Lease { ttl_s, .. } => (applied.revision, ttl_s),
             body => return Err(unexpected(&body)),
@@ -110,35 +111,41 @@ async fn renew(surface: &ClientSurface, bytes: Bytes) -> Result<Bytes, Status> {
     Ok(framed(&LeaseKeepAliveResponse { header: Some(surface.header(revision)), id, ttl }))
 }
 
-pub(super) async fn time_to_live(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
+pub(super) async fn time_to_live(call: &Call, bytes: Bytes) -> Result<Bytes, Status> {
+    let surface = &call.surface;
     let request: LeaseTimeToLiveRequest = surface.decode(Method::LeaseTimeToLive, bytes)?;
     surface.backend.read_barrier().await?;
+    let client = call.client().await?;
+    let act = Act::LeaseTimeToLive { id: request.id, keys: request.keys };
+    client.authorize(act)?;
     let remaining_ms = surface.backend.lease_remaining(request.id).await?;
-    let reader = surface.backend.reader();
-    let mut response = LeaseTimeToLiveResponse {
-        header: Some(surface.header(reader.revision())),
-        id: request.id,
-        ttl: -1,
-        granted_ttl: 0,
-        keys: Vec::new(),
-    };
-    if let (Some(remaining_ms), Some(granted_ttl)) = (remaining_ms, reader.lease_ttl(request.id)) {
-        response.ttl = (remaining_ms / 1000) as i64;
-        response.granted_ttl = granted_ttl;
-        if request.keys {
-            response.keys = reader.lease_keys(request.id);
+    let response = client.read(act, |reader| {
+        let mut response = LeaseTimeToLiveResponse {
+            header: Some(surface.header(reader.revision())),
+            id: request.id,
+            ttl: -1,
+            granted_ttl: 0,
+            keys: Vec::new(),
+        };
+        if let (Some(remaining_ms), Some(granted_ttl)) = (remaining_ms, reader.lease_ttl(request.id)) {
+            response.ttl = (remaining_ms / 1000) as i64;
+            response.granted_ttl = granted_ttl;
+            if request.keys {
+                response.keys = reader.lease_keys(request.id);
+            }
         }
-    }
+        Ok(response)
+    })?;
     Ok(framed(&response))
 }
 
-pub(super) async fn leases(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
+pub(super) async fn leases(call: &Call, bytes: Bytes) -> Result<Bytes, Status> {
+    let surface = &call.surface;
     let LeaseLeasesRequest {} = surface.decode(Method::LeaseLeases, bytes)?;
     surface.backend.read_barrier().await?;
-    let reader = surface.backend.reader();
+    let (revision, mut leases) = call.read(Act::LeaseLeases, |reader| Ok((reader.revision(), reader.leases()))).await?;
     // etcd lists what ends first at the top. The granted TTL stands for what remains, which the leader alone knows well.
-    let mut leases = reader.leases();
     leases.sort_by_key(|&(id, ttl_s)| (ttl_s, id));
     let leases = leases.into_iter().map(|(id, _)| LeaseStatus { id }).collect();
-    Ok(framed(&LeaseLeasesResponse { header: Some(surface.header(reader.revision())), leases }))
+    Ok(framed(&LeaseLeasesResponse { header: Some(surface.header(revision)), leases }))
 }

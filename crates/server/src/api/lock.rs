@@ -1,6 +1,7 @@
 //! The lock service: a lock is the oldest key of a queue.
 
-use crate::api::ClientSurface;
+use crate::api::Call;
+use crate::api::client::Client;
 use crate::api::header::header_only;
 use crate::api::kv::unexpected;
 use crate::api::method::Method;
@@ -15,19 +16,20 @@ use quorate_proto::etcdserverpb::{DeleteRangeRequest, TxnRequest};
 use quorate_proto::quoratepb::command::Operation;
 use quorate_proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest};
 use quorate_store::outcome::ReplyBody;
-use std::sync::Arc;
 
-pub(super) async fn lock(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
-    let request: LockRequest = surface.decode(Method::Lock, bytes)?;
-    acquire(surface, request).await.map_err(untyped)
+pub(super) async fn lock(call: &Call, bytes: Bytes) -> Result<Bytes, Status> {
+    let request: LockRequest = call.surface.decode(Method::Lock, bytes)?;
+    let acquired = async { acquire(&call.client().await?.for_long(), request).await };
+    acquired.await.map_err(untyped)
 }
 
-async fn acquire(surface: &Arc<ClientSurface>, request: LockRequest) -> Result<Bytes, Status> {
-    let lease = session(surface, request.lease).await?;
+async fn acquire(client: &Client, request: LockRequest) -> Result<Bytes, Status> {
+    let surface = &client.surface;
+    let lease = session(client, request.lease).await?;
     let prefix = prefix(&request.name);
     let key = key(&prefix, lease);
     let response = commit(
-        surface,
+        client,
         TxnRequest {
             compare: vec![create_revision_is(&key, 0)],
             success: vec![put(&key, Bytes::new(), lease), range_operation(oldest(&prefix))],
@@ -44,7 +46,7 @@ async fn acquire(surface: &Arc<ClientSurface>, request: LockRequest) -> Result<B
     if found(&response, 1).first().is_none_or(|owner| owner.create_revision == own) {
         return Ok(granted(revision(&response)));
     }
-    let place = Place::new(surface, prefix, key.clone(), own);
+    let place = Place::new(client, prefix, key.clone(), own);
     match place.wait().await? {
         Some(revision) => {
             place.keep();
@@ -54,17 +56,17 @@ async fn acquire(surface: &Arc<ClientSurface>, request: LockRequest) -> Result<B
     }
 }
 
-pub(super) async fn unlock(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
-    let request: UnlockRequest = surface.decode(Method::Unlock, bytes)?;
-    release(surface, request).await.map_err(untyped)
+pub(super) async fn unlock(call: &Call, bytes: Bytes) -> Result<Bytes, Status> {
+    let request: UnlockRequest = call.surface.decode(Method::Unlock, bytes)?;
+    release(call, request).await.map_err(untyped)
 }
 
-async fn release(surface: &Arc<ClientSurface>, request: UnlockRequest) -> Result<Bytes, Status> {
+async fn release(call: &Call, request: UnlockRequest) -> Result<Bytes, Status> {
     let request = DeleteRangeRequest { key: request.key, ..Default::default() };
     crate::api::checks::check_delete(&request)?;
-    let applied = surface.backend.propose(Operation::DeleteRange(request)).await?;
+    let applied = call.propose(Operation::DeleteRange(request)).await?;
     match applied.body {
-        ReplyBody::DeleteRange(_) => Ok(header_only(&surface.header(applied.revision))),
+        ReplyBody::DeleteRange(_) => Ok(header_only(&call.surface.header(applied.revision))),
         body => Err(unexpected(&body)),
     }
 }

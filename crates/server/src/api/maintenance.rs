@@ -1,10 +1,10 @@
 //! The maintenance service.
 
-use crate::api::ClientSurface;
 use crate::api::error::{BAD_TRANSFEREE, NO_LEADER, NOT_LEADER};
 use crate::api::header::header_only;
 use crate::api::kv::unexpected;
 use crate::api::method::Method;
+use crate::api::{Call, ClientSurface};
 use crate::config::duration;
 use crate::grpc::request::framed;
 use crate::grpc::status::{Code, Status};
@@ -18,6 +18,7 @@ use quorate_proto::etcdserverpb::{
     StatusResponse,
 };
 use quorate_proto::quoratepb::command::Operation;
+use quorate_store::auth::Act;
 use quorate_store::outcome::ReplyBody;
 use quorate_store::reader::HashKv;
 use std::sync::Arc;
@@ -29,8 +30,10 @@ const DATABASE_BYTES_MIN: u64 = 4096;
 /// What a change of leader may take beside two election timeouts.
 const TRANSFER_ALLOWANCE: Duration = Duration::from_secs(5);
 
-pub(super) async fn alarm(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
+pub(super) async fn alarm(call: &Call, bytes: Bytes) -> Result<Bytes, Status> {
+    let surface = &call.surface;
     let request: AlarmRequest = surface.decode(Method::Alarm, bytes)?;
+    call.authorize(Act::Alarm(request.action)).await?;
     let Ok(action) = AlarmAction::try_from(request.action) else {
         return Err(Status::new(Code::InvalidArgument, format!("etcdserver: unknown alarm action {}", request.action)));
     };
@@ -52,7 +55,7 @@ pub(super) async fn alarm(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<
             Ok(header_only(&surface.header(reader.revision())))
         }
         AlarmAction::Activate | AlarmAction::Deactivate => {
-            let applied = surface.backend.propose(Operation::Alarm(request)).await?;
+            let applied = call.propose(Operation::Alarm(request)).await?;
             match applied.body {
                 ReplyBody::Alarms(alarms) => Ok(answer(applied.revision, alarms)),
                 body => Err(unexpected(&body)),

@@ -4,6 +4,7 @@
 
 pub(crate) mod auth;
 mod checks;
+mod client;
 mod cluster;
 mod election;
 mod ending;
@@ -22,6 +23,7 @@ mod slow;
 mod watch;
 mod wire;
 
+use crate::auth::{Authenticator, Credentials};
 use crate::backend::Backend;
 use crate::connection::ConnectionInfo;
 use crate::grpc::body::{Chunk, ChunkStream, ReplyBody};
@@ -37,17 +39,16 @@ use futures::Stream;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use method::{Kind, Method, service_exists};
+use method::{JudgedBy, Kind, Method, service_exists};
 use quorate_proto::Message;
 use quorate_proto::etcdserverpb::{
-    AuthDisableRequest, AuthEnableRequest, AuthRoleAddRequest, AuthRoleDeleteRequest, AuthRoleGetRequest,
-    AuthRoleGrantPermissionRequest, AuthRoleListRequest, AuthRoleRevokePermissionRequest, AuthUserAddRequest,
-    AuthUserChangePasswordRequest, AuthUserDeleteRequest, AuthUserGetRequest, AuthUserGrantRoleRequest,
-    AuthUserListRequest, AuthUserRevokeRoleRequest, DowngradeRequest, MemberAddRequest, MemberPromoteRequest,
-    MemberRemoveRequest, MemberUpdateRequest, ResponseHeader, SnapshotRequest,
+    DowngradeRequest, MemberAddRequest, MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest, ResponseHeader,
+    SnapshotRequest,
 };
+use quorate_proto::quoratepb::command::Operation;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::sync::watch::Receiver;
@@ -79,6 +80,8 @@ pub struct ClientSurface {
     pub(crate) debug_pages: DebugPages,
     /// With `--enable-distributed-tracing`.
     tracer: Option<Arc<Tracer>>,
+    /// What proves who calls.
+    pub authenticator: Authenticator,
     quota: quota::Quota,
 }
 
@@ -88,10 +91,12 @@ impl ClientSurface {
         backend: Backend,
         metrics: Arc<Metrics>,
         election_timeout: Duration,
+        authenticator: Authenticator,
         debug_pages: DebugPages,
         tracer: Option<Arc<Tracer>>,
     ) -> Self {
-        Self { backend, metrics, election_timeout, debug_pages, tracer, quota: quota::Quota::default() }
+        let quota = quota::Quota::default();
+        Self { backend, metrics, election_timeout, authenticator, debug_pages, tracer, quota }
     }
 
     /// The header of an answer as of `revision`.
@@ -130,6 +135,9 @@ struct Call {
     method: Method,
     require_leader: bool,
     stopping: Stopping,
+    credentials: Option<Box<Credentials>>,
+    /// Whether it was judged, or needs no judgement; see [`client`].
+    judged: AtomicBool,
 }
 
 /// What a request turned out to be.
@@ -146,11 +154,11 @@ enum Begun {
 /// holds the least.
 pub(crate) fn answer(
     surface: &Arc<ClientSurface>,
-    _info: &ConnectionInfo,
+    info: &ConnectionInfo,
     request: Request<Incoming>,
     stopping: Stopping,
 ) -> impl Future<Output = Response<ReplyBody>> + Send + use<> {
-    let begun = begin(surface, request, stopping);
+    let begun = begin(surface, info, request, stopping);
     async move {
         match begun {
             Begun::Done(response) => response,
@@ -175,13 +183,13 @@ pub(crate) fn answer(
     }
 }
 
-fn begin(surface: &Arc<ClientSurface>, request: Request<Incoming>, stopping: Stopping) -> Begun {
+fn begin(surface: &Arc<ClientSurface>, info: &ConnectionInfo, request: Request<Incoming>, stopping: Stopping) -> Begun {
     let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let path = request.uri().path();
     let speaks_grpc = is_grpc(content_type) && request.version() == http::Version::HTTP_2;
     if speaks_grpc && request.method() == http::Method::POST {
         return match Method::find(path) {
-            Some(method) => grpc(surface, method, request, stopping),
+            Some(method) => grpc(surface, info, method, request, stopping),
             None => Begun::Done(refused(&unknown(path))),
         };
     }
@@ -226,7 +234,13 @@ fn refused(status: &Status) -> Response<ReplyBody> {
     response
 }
 
-fn grpc(surface: &Arc<ClientSurface>, method: Method, request: Request<Incoming>, stopping: Stopping) -> Begun {
+fn grpc(
+    surface: &Arc<ClientSurface>,
+    info: &ConnectionInfo,
+    method: Method,
+    request: Request<Incoming>,
+    stopping: Stopping,
+) -> Begun {
     let mut record = CallRecord::start(surface.metrics.clone(), method);
     let (parts, body) = request.into_parts();
     if let Some(tracer) = &surface.tracer {
@@ -242,7 +256,14 @@ fn grpc(surface: &Arc<ClientSurface>, method: Method, request: Request<Incoming>
             return Begun::Done(refused(&status));
         }
     };
-    let call = Call { surface: surface.clone(), method, require_leader: head.require_leader, stopping };
+    let call = Call {
+        surface: surface.clone(),
+        method,
+        require_leader: head.require_leader,
+        stopping,
+        credentials: Credentials::read(&parts.headers, info.common_name.as_ref()),
+        judged: AtomicBool::new(false),
+    };
     let deadline = head.timeout.map(|timeout| Instant::now() + timeout.min(CALL_TIMEOUT_MAX));
     if let Err(status) = call.check_member() {
         record.end(status.code);
@@ -323,13 +344,14 @@ impl UnaryCall {
         let bytes = self.reader.unary().await?;
         self.record.received(bytes.len());
         self.request = bytes.clone();
-        let surface = &self.call.surface;
-        match self.call.method {
-            Method::Range => kv::range(surface, bytes).await,
-            Method::Put => kv::put(surface, bytes).await.map(Reply::Message),
+        let reply = match self.call.method {
+            Method::Range => kv::range(&self.call, bytes).await,
+            Method::Put => kv::put(&self.call, bytes).await.map(Reply::Message),
             // The others are rarer, or wait long: kept out of the way so that a call's future stays small.
             _ => Box::pin(self.call.answer_others(bytes)).await,
-        }
+        }?;
+        self.call.must_be_judged()?;
+        Ok(reply)
     }
 }
 
@@ -362,34 +384,39 @@ impl Call {
 
     async fn answer_others(&self, bytes: Bytes) -> Result<Reply, Status> {
         let surface = &self.surface;
+        match self.method.judged_by() {
+            JudgedBy::Nobody => self.needs_no_judgement(),
+            JudgedBy::Method => self.authorize_method().await?,
+            JudgedBy::Request => {}
+        }
         let message = match self.method {
             Method::HealthCheck => health::check(bytes),
             Method::HealthList => health::list(bytes),
             Method::HealthWatch => return health::watch(self, bytes),
-            Method::Txn => kv::txn(surface, bytes).await,
-            Method::DeleteRange => kv::delete_range(surface, bytes).await,
-            Method::RangeStream => return kv::range_stream(surface, bytes).await,
-            Method::Observe => return election::observe(self, bytes),
-            Method::Compact => kv::compact(surface, bytes).await,
-            Method::LeaseGrant => lease::grant(surface, bytes).await,
-            Method::LeaseRevoke => lease::revoke(surface, bytes).await,
-            Method::LeaseTimeToLive => lease::time_to_live(surface, bytes).await,
-            Method::LeaseLeases => lease::leases(surface, bytes).await,
+            Method::Txn => kv::txn(self, bytes).await,
+            Method::DeleteRange => kv::delete_range(self, bytes).await,
+            Method::RangeStream => return kv::range_stream(self, bytes).await,
+            Method::Observe => return election::observe(self, bytes).await,
+            Method::Compact => kv::compact(self, bytes).await,
+            Method::LeaseGrant => lease::grant(self, bytes).await,
+            Method::LeaseRevoke => lease::revoke(self, bytes).await,
+            Method::LeaseTimeToLive => lease::time_to_live(self, bytes).await,
+            Method::LeaseLeases => lease::leases(self, bytes).await,
             Method::MemberList => cluster::member_list(surface, bytes).await,
-            Method::Alarm => maintenance::alarm(surface, bytes).await,
+            Method::Alarm => maintenance::alarm(self, bytes).await,
             Method::Status => maintenance::status(surface, bytes),
             Method::Defragment => maintenance::defragment(surface, bytes),
             Method::Hash => maintenance::hash(surface, bytes).await,
             Method::HashKv => maintenance::hash_kv(surface, bytes).await,
             Method::MoveLeader => maintenance::move_leader(surface, bytes).await,
-            Method::AuthStatus => auth::status(surface, bytes),
-            Method::Authenticate => auth::authenticate(surface, bytes),
-            Method::Lock => self.unless_stopped(lock::lock(surface, bytes)).await,
-            Method::Unlock => lock::unlock(surface, bytes).await,
-            Method::Campaign => self.unless_stopped(election::campaign(surface, bytes)).await,
-            Method::Proclaim => election::proclaim(surface, bytes).await,
-            Method::Leader => election::leader(surface, bytes).await,
-            Method::Resign => election::resign(surface, bytes).await,
+            Method::AuthStatus => auth::status(self, bytes).await,
+            Method::Authenticate => auth::authenticate(self, bytes).await,
+            Method::Lock => self.unless_stopped(lock::lock(self, bytes)).await,
+            Method::Unlock => lock::unlock(self, bytes).await,
+            Method::Campaign => self.unless_stopped(election::campaign(self, bytes)).await,
+            Method::Proclaim => election::proclaim(self, bytes).await,
+            Method::Leader => election::leader(self, bytes).await,
+            Method::Resign => election::resign(self, bytes).await,
             Method::Range | Method::Put | Method::Watch | Method::LeaseKeepAlive => {
                 unreachable!("answered before this is asked")
             }
@@ -399,21 +426,23 @@ impl Call {
             Method::MemberPromote => self.not_implemented::<MemberPromoteRequest>(bytes),
             Method::Snapshot => self.not_implemented::<SnapshotRequest>(bytes),
             Method::Downgrade => self.not_implemented::<DowngradeRequest>(bytes),
-            Method::AuthEnable => self.not_implemented::<AuthEnableRequest>(bytes),
-            Method::AuthDisable => self.not_implemented::<AuthDisableRequest>(bytes),
-            Method::UserAdd => self.not_implemented::<AuthUserAddRequest>(bytes),
-            Method::UserGet => self.not_implemented::<AuthUserGetRequest>(bytes),
-            Method::UserList => self.not_implemented::<AuthUserListRequest>(bytes),
-            Method::UserDelete => self.not_implemented::<AuthUserDeleteRequest>(bytes),
-            Method::UserChangePassword => self.not_implemented::<AuthUserChangePasswordRequest>(bytes),
-            Method::UserGrantRole => self.not_implemented::<AuthUserGrantRoleRequest>(bytes),
-            Method::UserRevokeRole => self.not_implemented::<AuthUserRevokeRoleRequest>(bytes),
-            Method::RoleAdd => self.not_implemented::<AuthRoleAddRequest>(bytes),
-            Method::RoleGet => self.not_implemented::<AuthRoleGetRequest>(bytes),
-            Method::RoleList => self.not_implemented::<AuthRoleListRequest>(bytes),
-            Method::RoleDelete => self.not_implemented::<AuthRoleDeleteRequest>(bytes),
-            Method::RoleGrantPermission => self.not_implemented::<AuthRoleGrantPermissionRequest>(bytes),
-            Method::RoleRevokePermission => self.not_implemented::<AuthRoleRevokePermissionRequest>(bytes),
+            Method::AuthEnable => auth::change_as_asked(self, bytes, Operation::AuthEnable).await,
+            Method::AuthDisable => auth::change_as_asked(self, bytes, Operation::AuthDisable).await,
+            Method::UserAdd => auth::user_add(self, bytes).await,
+            Method::UserGet => auth::user_get(self, bytes).await,
+            Method::UserList => auth::user_list(self, bytes).await,
+            Method::UserDelete => auth::change_as_asked(self, bytes, Operation::AuthUserDelete).await,
+            Method::UserChangePassword => auth::user_change_password(self, bytes).await,
+            Method::UserGrantRole => auth::change_as_asked(self, bytes, Operation::AuthUserGrantRole).await,
+            Method::UserRevokeRole => auth::change_as_asked(self, bytes, Operation::AuthUserRevokeRole).await,
+            Method::RoleAdd => auth::role_add(self, bytes).await,
+            Method::RoleGet => auth::role_get(self, bytes).await,
+            Method::RoleList => auth::role_list(self, bytes).await,
+            Method::RoleDelete => auth::change_as_asked(self, bytes, Operation::AuthRoleDelete).await,
+            Method::RoleGrantPermission => auth::change_as_asked(self, bytes, Operation::AuthRoleGrantPermission).await,
+            Method::RoleRevokePermission => {
+                auth::change_as_asked(self, bytes, Operation::AuthRoleRevokePermission).await
+            }
         }?;
         Ok(Reply::Message(message))
     }

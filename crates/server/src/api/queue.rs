@@ -4,7 +4,8 @@
 //! served. Invariant: nobody is served whose own key is gone.
 
 use crate::api::ClientSurface;
-use crate::api::kv::run_txn;
+use crate::api::client::Client;
+use crate::api::kv::write_txn;
 use crate::api::lease::run_grant;
 use crate::grpc::status::{Code, Status};
 use bytes::Bytes;
@@ -16,6 +17,8 @@ use quorate_proto::etcdserverpb::{
     Compare, DeleteRangeRequest, LeaseGrantRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse,
 };
 use quorate_proto::mvccpb::{Event, KeyValue, event::EventType};
+use quorate_proto::quoratepb::command::Operation;
+use quorate_store::auth::{Act, cluster_caller};
 use quorate_store::range::KeyRange;
 use quorate_store::watch::{Delivery, StreamLimits, WatchSpec, WatchStream};
 use std::sync::Arc;
@@ -33,11 +36,11 @@ pub(super) fn untyped(status: Status) -> Status {
 }
 
 /// The lease a caller brought, or a new one.
-pub(super) async fn session(surface: &ClientSurface, lease: i64) -> Result<i64, Status> {
+pub(super) async fn session(client: &Client, lease: i64) -> Result<i64, Status> {
     if lease != 0 {
         return Ok(lease);
     }
-    Ok(run_grant(surface, LeaseGrantRequest { ttl: SESSION_TTL_S, id: 0 }).await?.id)
+    Ok(run_grant(client, LeaseGrantRequest { ttl: SESSION_TTL_S, id: 0 }).await?.id)
 }
 
 /// `name/`, below which the queue's keys lie.
@@ -105,16 +108,18 @@ fn predecessor(prefix: &Bytes, create_revision: i64) -> RangeRequest {
 }
 
 /// Reads what is newest; answers with the revision it was read at.
-pub(super) async fn read(surface: &ClientSurface, request: &RangeRequest) -> Result<(i64, Vec<KeyValue>), Status> {
-    surface.backend.read_barrier().await?;
-    let reply = surface.backend.reader().range(request)?;
-    Ok((reply.revision, reply.items.decode()?))
+pub(super) async fn read(client: &Client, request: &RangeRequest) -> Result<(i64, Vec<KeyValue>), Status> {
+    client.surface.backend.read_barrier().await?;
+    client.read(Act::Range(request), |reader| {
+        let reply = reader.range(request)?;
+        Ok((reply.revision, reply.items.decode()?))
+    })
 }
 
 /// Runs a transaction made here.
-pub(super) async fn commit(surface: &ClientSurface, request: TxnRequest) -> Result<TxnResponse, Status> {
+pub(super) async fn commit(client: &Client, request: TxnRequest) -> Result<TxnResponse, Status> {
     let bytes = request.encoded_len();
-    run_txn(surface, request, bytes).await
+    write_txn(client, request, bytes).await
 }
 
 /// The store's revision in a transaction's answer.
@@ -192,7 +197,7 @@ pub(super) fn is_deletion(event: &Event) -> bool {
 
 /// A place in a queue. Dropped before its turn came, it gives the place up.
 pub(super) struct Place {
-    surface: Arc<ClientSurface>,
+    client: Client,
     prefix: Bytes,
     key: Bytes,
     create_revision: i64,
@@ -201,8 +206,8 @@ pub(super) struct Place {
 
 impl Place {
     /// The place of a key that was just put, or found.
-    pub(super) fn new(surface: &Arc<ClientSurface>, prefix: Bytes, key: Bytes, create_revision: i64) -> Self {
-        Self { surface: surface.clone(), prefix, key, create_revision, keep: false }
+    pub(super) fn new(client: &Client, prefix: Bytes, key: Bytes, create_revision: i64) -> Self {
+        Self { client: client.clone(), prefix, key, create_revision, keep: false }
     }
 
     /// The turn came, or the place must outlive the call.
@@ -214,7 +219,7 @@ impl Place {
     /// still; `None`: it is gone.
     pub(super) async fn wait(&self) -> Result<Option<i64>, Status> {
         while let (revision, Some(before)) = self.before().await? {
-            if let Ok(mut events) = KeyEvents::open(&self.surface, single(before.key), revision + 1) {
+            if let Ok(mut events) = KeyEvents::open(&self.client.surface, single(before.key), revision + 1) {
                 while let Ok((_, changes)) = events.next().await {
                     if changes.iter().any(is_deletion) {
                         break;
@@ -222,13 +227,13 @@ impl Place {
                 }
             }
         }
-        let (revision, own) = read(&self.surface, &get(&self.key)).await?;
+        let (revision, own) = read(&self.client, &get(&self.key)).await?;
         let stands = own.first().is_some_and(|own| own.create_revision == self.create_revision);
         Ok(stands.then_some(revision))
     }
 
     async fn before(&self) -> Result<(i64, Option<KeyValue>), Status> {
-        let (revision, found) = read(&self.surface, &predecessor(&self.prefix, self.create_revision)).await?;
+        let (revision, found) = read(&self.client, &predecessor(&self.prefix, self.create_revision)).await?;
         Ok((revision, found.into_iter().next()))
     }
 }
@@ -241,15 +246,16 @@ impl Drop for Place {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        let surface = self.surface.clone();
+        let surface = self.client.surface.clone();
         let request = TxnRequest {
             compare: vec![create_revision_is(&self.key, self.create_revision)],
             success: vec![delete(&self.key)],
             failure: Vec::new(),
         };
-        // Nobody waits for the outcome; should it fail, the lease ends the place.
+        // Nobody waits for the outcome; should it fail, the lease ends the place. It is the server that tidies up: the
+        // client may have lost its right to the key while it waited.
         runtime.spawn(async move {
-            let _ = commit(&surface, request).await;
+            let _ = surface.backend.propose(Some(cluster_caller()), Operation::Txn(request)).await;
         });
     }
 }

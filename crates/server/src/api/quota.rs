@@ -10,6 +10,7 @@ use quorate_proto::etcdserverpb::alarm_request::AlarmAction;
 use quorate_proto::etcdserverpb::request_op::Request;
 use quorate_proto::etcdserverpb::{AlarmRequest, AlarmType, PutRequest, RequestOp, TxnRequest};
 use quorate_proto::quoratepb::command::Operation;
+use quorate_store::auth::cluster_caller;
 use quorate_store::error::Error;
 use std::time::{Duration, Instant};
 
@@ -80,7 +81,7 @@ impl Quota {
             alarm: AlarmType::Nospace as i32,
         };
         // The refusal stands whether or not the alarm could be raised; the next one tries again.
-        let _ = surface.backend.propose(Operation::Alarm(alarm)).await;
+        let _ = surface.backend.propose(Some(cluster_caller()), Operation::Alarm(alarm)).await;
         Err(Error::NoSpace.into())
     }
 

@@ -3,7 +3,9 @@
 //! The answer is made when the connection asks for it: everything the hub has for the stream at that moment becomes one
 //! chunk. While the connection is slow nothing is asked of the hub, whose queue is bounded.
 
+use crate::api::client::Client;
 use crate::api::ending::Ending;
+use crate::api::error::INVALID_AUTH_TOKEN;
 use crate::api::method::Method;
 use crate::api::wire::{Fields, put_response};
 use crate::api::{Call, ClientSurface, Reply};
@@ -18,10 +20,11 @@ use http_body::Body;
 use quorate_proto::etcdserverpb::watch_create_request::FilterType;
 use quorate_proto::etcdserverpb::watch_request::RequestUnion;
 use quorate_proto::etcdserverpb::{WatchCreateRequest, WatchRequest};
+use quorate_store::auth::Act;
 use quorate_store::error::Error;
 use quorate_store::range::KeyRange;
 use quorate_store::watch::{Delivery, StreamLimits, WatchRefused, WatchSpec, WatchStream};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,6 +53,7 @@ struct Alarm {
 
 /// One call of Watch.
 struct WatchCall<B> {
+    call: Call,
     surface: Arc<ClientSurface>,
     reader: MessageReader<B>,
     /// The caller will send nothing more; its watchers go on.
@@ -59,8 +63,26 @@ struct WatchCall<B> {
     /// Watchers whose large answers are to be split.
     fragmented: BTreeSet<i64>,
     progress: Option<Interval>,
+    /// Watchers that were let through while auth was on.
+    judged: BTreeMap<i64, Judged>,
+    /// The auth revision as of which they were judged last.
+    judged_revision: u64,
+    /// A watcher that waits until this member has applied its client's log-in.
+    catching_up: Option<CatchingUp>,
     ending: Ending,
     ended: bool,
+}
+
+/// Whom a watcher was let through for, and what it watches.
+struct Judged {
+    client: Client,
+    key: Bytes,
+    range_end: Bytes,
+}
+
+struct CatchingUp {
+    caught_up: Pin<Box<dyn Future<Output = ()> + Send>>,
+    request: WatchCreateRequest,
 }
 
 pub(super) fn watch<B>(call: Call, reader: MessageReader<B>) -> Reply
@@ -78,12 +100,16 @@ where
     let ending = Ending::new(&call);
     Reply::Stream(Box::pin(WatchCall {
         stream: call.surface.backend.reader().watch_hub().open_stream(limits, wake),
-        surface: call.surface,
+        surface: call.surface.clone(),
+        call,
         reader,
         half_closed: false,
         alarm,
         fragmented: BTreeSet::new(),
         progress: None,
+        judged: BTreeMap::new(),
+        judged_revision: 0,
+        catching_up: None,
         ending,
         ended: false,
     }))
@@ -122,7 +148,8 @@ impl<B: Body<Data = Bytes> + Unpin + Send> Stream for WatchCall<B> {
             if !deliveries.is_empty() {
                 // There may be more behind a budget that was used up.
                 call.alarm.rung.store(true, Ordering::Release);
-                call.deliver(deliveries, &mut chunk, started);
+                let ended = call.judge_again(&mut chunk);
+                call.deliver(deliveries, &ended, &mut chunk, started);
             }
         }
         Poll::Ready(Some(Ok(Chunk { bytes: Bytes::from(chunk.bytes), messages: chunk.messages })))
@@ -150,6 +177,14 @@ impl Gathered {
 impl<B: Body<Data = Bytes> + Unpin> WatchCall<B> {
     /// Does what the caller asks for, until there is no more of it at the moment or the answers fill a chunk.
     fn take_requests(&mut self, cx: &mut Context<'_>, chunk: &mut Gathered) -> Result<(), Status> {
+        if let Some(mut waiting) = self.catching_up.take() {
+            if waiting.caught_up.as_mut().poll(cx).is_pending() {
+                self.catching_up = Some(waiting);
+                return Ok(());
+            }
+            let client = self.call.client_at_once().unwrap_or(Err(INVALID_AUTH_TOKEN));
+            self.create(client, waiting.request, chunk);
+        }
         while !self.half_closed && chunk.bytes.len() < CHUNK_BYTES {
             let bytes = match self.reader.poll_message(cx) {
                 Poll::Pending => return Ok(()),
@@ -167,7 +202,19 @@ impl<B: Body<Data = Bytes> + Unpin> WatchCall<B> {
             let started = Instant::now();
             let request: WatchRequest = self.surface.decode(Method::Watch, bytes)?;
             match request.request_union {
-                Some(RequestUnion::CreateRequest(request)) => self.create(request, chunk),
+                Some(RequestUnion::CreateRequest(request)) => match self.call.client_at_once() {
+                    Some(client) => self.create(client, request, chunk),
+                    None => {
+                        let backend = self.surface.backend.clone();
+                        let caught_up = Box::pin(async move {
+                            // Should it fail, the token is judged by what is known.
+                            let _ = backend.read_barrier().await;
+                        });
+                        self.catching_up = Some(CatchingUp { caught_up, request });
+                        cx.waker().wake_by_ref();
+                        return Ok(());
+                    }
+                },
                 Some(RequestUnion::CancelRequest(request)) => self.cancel(request.watch_id, chunk),
                 Some(RequestUnion::ProgressRequest(_)) => self.stream.request_progress(),
                 None => {}
@@ -181,7 +228,20 @@ impl<B: Body<Data = Bytes> + Unpin> WatchCall<B> {
         Ok(())
     }
 
-    fn create(&mut self, request: WatchCreateRequest, chunk: &mut Gathered) {
+    fn create(&mut self, client: Result<Client, Status>, request: WatchCreateRequest, chunk: &mut Gathered) {
+        if request.start_revision < 0 {
+            // As in etcd, whoever asks.
+            return self.refuse(&refusal_text(WatchRefused::Compacted), chunk);
+        }
+        let permitted = client.and_then(|client| {
+            client.authorize(Act::Watch { key: &request.key, range_end: &request.range_end })?;
+            Ok(client)
+        });
+        let client = match permitted {
+            Ok(client) => client,
+            Err(status) => return self.refuse(&status.go_text(), chunk),
+        };
+        let (key, range_end) = (request.key.clone(), request.range_end.clone());
         let filtered = |filter: FilterType| request.filters.contains(&(filter as i32));
         let spec = WatchSpec {
             watch_id: request.watch_id,
@@ -206,32 +266,68 @@ impl<B: Body<Data = Bytes> + Unpin> WatchCall<B> {
                     progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
                     self.progress = Some(progress);
                 }
+                if client.is_judged() {
+                    self.judged.insert(watch_id, Judged { client, key, range_end });
+                } else {
+                    self.judged.remove(&watch_id);
+                }
                 let header = self.surface.header(revision);
                 chunk.put(&Fields { created: true, ..Fields::new(&header, watch_id) }, &[]);
             }
-            Err(refused) => {
-                let reason = refusal_text(refused);
-                let header = self.surface.header(self.surface.backend.reader().revision());
-                let fields =
-                    Fields { created: true, canceled: true, reason: &reason, ..Fields::new(&header, NO_WATCHER) };
+            Err(refused) => self.refuse(&refusal_text(refused), chunk),
+        }
+    }
+
+    fn refuse(&self, reason: &str, chunk: &mut Gathered) {
+        let header = self.surface.header(self.surface.backend.reader().revision());
+        chunk.put(&Fields { created: true, canceled: true, reason, ..Fields::new(&header, NO_WATCHER) }, &[]);
+    }
+
+    /// Ends the watchers whose clients lost their right, when users or roles changed since the last look; answers which.
+    /// To be called behind the taking of deliveries: what was written after the change is among those not sent.
+    fn judge_again(&mut self, chunk: &mut Gathered) -> BTreeSet<i64> {
+        let mut ended = BTreeSet::new();
+        let reader = self.surface.backend.reader();
+        let revision = reader.auth_revision();
+        if self.judged.is_empty() || revision == self.judged_revision {
+            return ended;
+        }
+        let header = self.surface.header(reader.revision());
+        self.judged_revision = revision;
+        for (&watch_id, judged) in &self.judged {
+            let act = Act::Watch { key: &judged.key, range_end: &judged.range_end };
+            if let Err(status) = judged.client.authorize_user(act) {
+                self.stream.cancel(watch_id);
+                let reason = status.go_text();
+                let fields = Fields { canceled: true, reason: &reason, ..Fields::new(&header, watch_id) };
                 chunk.put(&fields, &[]);
+                ended.insert(watch_id);
             }
         }
+        for watch_id in &ended {
+            self.judged.remove(watch_id);
+            self.fragmented.remove(watch_id);
+        }
+        ended
     }
 
     fn cancel(&mut self, watch_id: i64, chunk: &mut Gathered) {
         if self.stream.cancel(watch_id) {
+            self.judged.remove(&watch_id);
             self.fragmented.remove(&watch_id);
             let header = self.surface.header(self.surface.backend.reader().revision());
             chunk.put(&Fields { canceled: true, ..Fields::new(&header, watch_id) }, &[]);
         }
     }
 
-    /// `started`: when they were looked for.
-    fn deliver(&mut self, deliveries: Vec<Delivery>, chunk: &mut Gathered, started: Instant) {
+    /// Puts the deliveries into the chunk, but those of watchers that just ended. `started`: when they were looked for.
+    fn deliver(&mut self, deliveries: Vec<Delivery>, ended: &BTreeSet<i64>, chunk: &mut Gathered, started: Instant) {
         let mut header = self.surface.header(0);
         let mut events_sent = 0;
         for delivery in deliveries {
+            if watcher_of(&delivery).is_some_and(|watch_id| ended.contains(&watch_id)) {
+                continue;
+            }
             match delivery {
                 Delivery::Events { watch_id, revision, events } => {
                     header.revision = revision;
@@ -279,6 +375,16 @@ impl<B: Body<Data = Bytes> + Unpin> WatchCall<B> {
             metrics.watch_send_seconds.observe(seconds);
             metrics.watch_send_event_seconds.observe(seconds / events_sent as f64);
         }
+    }
+}
+
+fn watcher_of(delivery: &Delivery) -> Option<i64> {
+    match *delivery {
+        Delivery::Events { watch_id, .. }
+        | Delivery::WatcherProgress { watch_id, .. }
+        | Delivery::Compacted { watch_id, .. }
+        | Delivery::Broken { watch_id } => Some(watch_id),
+        Delivery::Progress { .. } => None,
     }
 }
 

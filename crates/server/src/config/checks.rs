@@ -6,6 +6,7 @@ use super::parse::{Values, parse_bool};
 use super::security::{self, Listening};
 use super::table::find;
 use super::urls::{self, Address};
+use crate::auth::options::{self, TokenOptions};
 use crate::tls::TlsSettings;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -61,6 +62,10 @@ pub struct Config {
     pub log_format: LogFormat,
     /// `--log-outputs`.
     pub log_outputs: Vec<String>,
+    /// `--auth-token`, with `--auth-token-ttl`.
+    pub tokens: TokenOptions,
+    /// `--bcrypt-cost`, unchecked.
+    pub bcrypt_cost: u64,
     /// `--unsafe-no-fsync`.
     pub unsafe_no_fsync: bool,
     /// How it is watched over.
@@ -206,6 +211,9 @@ pub(crate) fn resolve(values: &Values, mut notes: Vec<Note>) -> Result<Config, S
     let listening =
         Listening { client: &listen_client_urls, peer: &listen_peer_urls, metrics: &operability.listen_metrics_urls };
     let (client_tls, peer_tls) = security::resolve(&given, &data_dir, &listening, &mut notes)?;
+    let mut unknown = Vec::new();
+    let tokens = options::parse(given.text("auth-token"), given.unsigned("auth-token-ttl"), &mut unknown)?;
+    notes.extend(unknown.into_iter().map(|setting| Note::warning("unknown JWT option", setting)));
     Ok(Config {
         data_dir,
         wal_dir: Some(given.text("wal-dir")).filter(|folder| !folder.is_empty()).map(PathBuf::from),
@@ -226,6 +234,8 @@ pub(crate) fn resolve(values: &Values, mut notes: Vec<Note>) -> Result<Config, S
         max_txn_ops: usize::try_from(given.unsigned("max-txn-ops")).unwrap_or(usize::MAX),
         quota_bytes,
         progress_interval,
+        tokens,
+        bcrypt_cost: given.unsigned("bcrypt-cost"),
         log_level: given.text("log-level").to_owned(),
         log_format: if given.text("log-format") == "console" { LogFormat::Console } else { LogFormat::Json },
         log_outputs: operability::log_outputs(given.text("log-outputs"))?,

@@ -19,6 +19,8 @@ mod etcd_flags;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use duration::parse_nanoseconds as parse_duration;
+
 pub use checks::{Config, InitialClusterState, LogFormat, Note};
 pub use features::{FEATURE_GATES, FeatureGate, Features, Stage};
 pub use help::{help_text, usage_text};

@@ -119,6 +119,11 @@ impl Status {
         Self { code, message: message.into() }
     }
 
+    /// As gRPC-Go prints an error: what etcd gives as the reason why a watcher is refused, and its clients compare.
+    pub(crate) fn go_text(&self) -> String {
+        format!("rpc error: code = {} desc = {}", self.code.name(), self.message)
+    }
+
     /// Writes the status into response headers or trailers.
     pub(crate) fn write_to(&self, headers: &mut HeaderMap) {
         headers.insert(GRPC_STATUS, self.code.header_value());
@@ -173,6 +178,12 @@ mod tests {
         let trailers = Status::new(Code::Unknown, "50% \u{e4}\n\"leader\"").trailers();
         assert_eq!(trailers[GRPC_STATUS], "2");
         assert_eq!(trailers[GRPC_MESSAGE], "50%25 %C3%A4%0A\"leader\"");
+    }
+
+    #[test]
+    fn an_error_is_printed_as_in_go() {
+        let status = Status::new(Code::PermissionDenied, "etcdserver: permission denied");
+        assert_eq!(status.go_text(), "rpc error: code = PermissionDenied desc = etcdserver: permission denied");
     }
 
     #[test]

@@ -92,7 +92,10 @@ impl<'a> Act<'a> {
             Operation::LeaseRevoke(request) => Self::LeaseRevoke(request.id),
             Operation::LeaseRenew(request) => Self::LeaseRenew(request.id),
             Operation::Alarm(request) => Self::Alarm(request.action),
-            Operation::LeaseExpire(_) | Operation::MemberPublish(_) | Operation::ClusterVersionSet(_) => Self::Members,
+            Operation::LeaseExpire(_)
+            | Operation::MemberPublish(_)
+            | Operation::ClusterVersionSet(_)
+            | Operation::AuthTokenKeySet(_) => Self::Members,
             Operation::AuthEnable(_)
             | Operation::AuthDisable(_)
             | Operation::AuthUserAdd(_)

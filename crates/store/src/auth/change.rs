@@ -1,7 +1,8 @@
 //! Changes of users and roles, in etcd's order of checks, with etcd's answers.
 //!
 //! Invariant: a change that is refused, or that finds everything as it should be, leaves the view as it was. Every other
-//! one but enabling counts the auth revision up by one, and gives that revision to the users whom it concerns.
+//! one, but for enabling and the key of tokens, counts the auth revision up by one, and gives that revision to the users
+//! whom it concerns.
 
 use super::ROOT;
 use super::error::AuthError;
@@ -47,6 +48,7 @@ impl AuthView {
             Operation::AuthRoleDelete(request) => self.delete_role(&request.role),
             Operation::AuthRoleGrantPermission(request) => self.grant_permission(request),
             Operation::AuthRoleRevokePermission(request) => self.revoke_permission(request),
+            Operation::AuthTokenKeySet(request) => Ok(self.set_token_key(&request.key)),
             _ => Ok(Changed::No),
         }
     }
@@ -69,10 +71,20 @@ impl AuthView {
             return Changed::No;
         }
         self.enabled = false;
+        self.token_key = Bytes::new();
         self.revision += 1;
         for user in self.users.values_mut() {
             Arc::make_mut(user).identity_revision = self.revision;
         }
+        Changed::Yes
+    }
+
+    /// The first key stands. No user and no role changes, so the auth revision stays.
+    fn set_token_key(&mut self, key: &Bytes) -> Changed {
+        if !self.enabled || !self.token_key.is_empty() || key.is_empty() {
+            return Changed::No;
+        }
+        self.token_key = key.clone();
         Changed::Yes
     }
 

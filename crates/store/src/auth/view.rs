@@ -2,6 +2,7 @@
 
 use super::role::Role;
 use super::user::User;
+use bytes::Bytes;
 use quorate_proto::quoratepb::AuthRecord;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,11 +17,18 @@ pub struct AuthView {
     pub(super) revision: u64,
     pub(super) users: BTreeMap<String, Arc<User>>,
     pub(super) roles: BTreeMap<String, Arc<Role>>,
+    pub(super) token_key: Bytes,
 }
 
 impl Default for AuthView {
     fn default() -> Self {
-        Self { enabled: false, revision: FIRST_REVISION, users: BTreeMap::new(), roles: BTreeMap::new() }
+        Self {
+            enabled: false,
+            revision: FIRST_REVISION,
+            users: BTreeMap::new(),
+            roles: BTreeMap::new(),
+            token_key: Bytes::new(),
+        }
     }
 }
 
@@ -43,6 +51,7 @@ impl AuthView {
             revision: record.revision.max(FIRST_REVISION),
             users: users.collect(),
             roles: roles.clone(),
+            token_key: record.token_key.clone(),
         }
     }
 
@@ -56,6 +65,7 @@ impl AuthView {
             revision: self.revision,
             users: self.users.iter().map(|(name, user)| user.record(name)).collect(),
             roles: self.roles.iter().map(|(name, role)| role.record(name)).collect(),
+            token_key: self.token_key.clone(),
         })
     }
 
@@ -67,6 +77,11 @@ impl AuthView {
     /// Counts the changes of users, roles and permissions, and the disabling of auth.
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// What seals the tokens of users who log in; `None`: nobody did since auth was enabled.
+    pub fn token_key(&self) -> Option<&Bytes> {
+        Some(&self.token_key).filter(|key| !key.is_empty())
     }
 
     /// A user.

@@ -1,7 +1,7 @@
 //! What clients' calls came to.
 
+use crate::api::ClientSurface;
 use crate::api::method::Method;
-use crate::api::{ClientSurface, auth};
 use crate::grpc::status::Code;
 use crate::metrics::StreamFailure;
 use crate::metrics::exposition::{Exposition, Kind, label};
@@ -68,7 +68,12 @@ pub(super) fn grpc(out: &mut Exposition, surface: &ClientSurface) {
         .into_iter()
         .filter(|(_, histogram)| histogram.count() > 0),
     );
-    out.single(Kind::Gauge, "etcd_debugging_auth_revision", "The current revision of auth store.", auth::AUTH_REVISION);
+    out.single(
+        Kind::Gauge,
+        "etcd_debugging_auth_revision",
+        "The current revision of auth store.",
+        surface.backend.reader().auth_revision(),
+    );
     let checks = metrics.health_checks.lock().clone();
     let labels = |kind: &str, name: &str| [label("name", name), label("type", kind)].join(",");
     out.labelled(
