@@ -236,12 +236,17 @@ pub(crate) fn check(flag: &Flag, text: &str) -> Result<(), String> {
         Kind::Bool => parse_bool(text).map(|_| ()).ok_or_else(|| "parse error".to_owned()),
         Kind::Int | Kind::Int64 => number(i64::MIN.into(), i64::MAX.into()),
         Kind::Uint | Kind::Uint64 => number(0, u64::MAX.into()),
-        Kind::Uint32 => number(0, u32::MAX.into()),
+        // Its text is that of another part of etcd.
+        Kind::Uint32 => number(0, u32::MAX.into()).map_err(|reason| {
+            let reason = if reason == "parse error" { "invalid syntax" } else { &reason };
+            format!("strconv.ParseUint: parsing {}: {reason}", quoted(text))
+        }),
         Kind::Duration if text.is_empty() && flag.default.is_empty() => Ok(()),
         Kind::Duration => duration::parse_nanoseconds(text).map(|_| ()).ok_or_else(|| "parse error".to_owned()),
         Kind::Urls if text.is_empty() => Ok(()),
         Kind::Urls => urls::parse_list(text).map(|_| ()),
         Kind::Choice(choices) if choices.contains(&text) => Ok(()),
-        Kind::Choice(_) => Err(format!("invalid value {}", quoted(text))),
+        Kind::Choice(_) if flag.name == "v2-deprecation" => Err(format!("invalid value {}", quoted(text))),
+        Kind::Choice(_) => Err("invalid value".to_owned()),
     }
 }
