@@ -28,10 +28,17 @@ type Cluster struct {
 // StartCluster starts size members of one binary and waits until all serve.
 func StartCluster(t testing.TB, binary string, size int, flags ...string) *Cluster {
 	t.Helper()
+	return StartClusterOf(t, binary, size, func(s *Server) { s.flags = append(s.flags, flags...) })
+}
+
+// StartClusterOf is StartCluster with members that are prepared one by one.
+func StartClusterOf(t testing.TB, binary string, size int, prepare func(*Server)) *Cluster {
+	t.Helper()
 	c := &Cluster{t: t}
 	var parts []string
 	for i := range size {
-		s := NewServer(t, binary, "m"+string(rune('0'+i)), flags...)
+		s := NewServer(t, binary, "m"+string(rune('0'+i)))
+		prepare(s)
 		c.Members = append(c.Members, s)
 		parts = append(parts, s.Name+"="+s.PeerURL)
 	}

@@ -3,6 +3,7 @@ package harness
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 )
 
@@ -30,6 +32,8 @@ type Server struct {
 	ClientURL string
 	PeerURL   string
 	DataDir   string
+	// TLS is how clients reach an https URL; nil for http.
+	TLS *tls.Config
 
 	t       testing.TB
 	binary  string
@@ -85,6 +89,27 @@ func NewServer(t testing.TB, binary, name string, flags ...string) *Server {
 	return s
 }
 
+// Secure makes clients reach the member over https, and adds flags.
+func (s *Server) Secure(config *tls.Config, flags ...string) {
+	s.ClientURL = "https://" + s.Endpoint()
+	s.TLS = config
+	s.flags = append(s.flags, flags...)
+}
+
+// SecurePeers makes members reach this one over https, and adds flags.
+func (s *Server) SecurePeers(flags ...string) {
+	s.PeerURL = "https://" + strings.TrimPrefix(s.PeerURL, "http://")
+	s.flags = append(s.flags, flags...)
+}
+
+// HTTP asks the member's pages, over TLS if it is secure.
+func (s *Server) HTTP() *http.Client {
+	if s.TLS == nil {
+		return http.DefaultClient
+	}
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: s.TLS, DisableKeepAlives: true, ForceAttemptHTTP2: true}}
+}
+
 // Start runs the process with the given cluster ("" is itself alone) and the state "new" or "existing".
 func (s *Server) Start(cluster, state string) {
 	s.t.Helper()
@@ -132,7 +157,7 @@ func (s *Server) Healthy() error {
 	if err != nil {
 		return err
 	}
-	reply, err := http.DefaultClient.Do(request)
+	reply, err := s.HTTP().Do(request)
 	if err != nil {
 		return err
 	}
@@ -171,7 +196,7 @@ func (s *Server) AwaitExit(limit time.Duration) int {
 }
 
 // Endpoint is host:port of the client listener.
-func (s *Server) Endpoint() string { return strings.TrimPrefix(s.ClientURL, "http://") }
+func (s *Server) Endpoint() string { return s.ClientURL[strings.LastIndex(s.ClientURL, "/")+1:] }
 
 // LogText is everything the member printed.
 func (s *Server) LogText() string { return s.log.Text() }
@@ -179,7 +204,11 @@ func (s *Server) LogText() string { return s.log.Text() }
 // Conn is a plain gRPC connection: no retries and no rewriting between the test and the server.
 func (s *Server) Conn() *grpc.ClientConn {
 	if s.conn == nil {
-		conn, err := grpc.NewClient(s.Endpoint(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		transport := insecure.NewCredentials()
+		if s.TLS != nil {
+			transport = credentials.NewTLS(s.TLS)
+		}
+		conn, err := grpc.NewClient(s.Endpoint(), grpc.WithTransportCredentials(transport),
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20), grpc.MaxCallSendMsgSize(64<<20)), grpc.WithDisableRetry())
 		if err != nil {
 			s.t.Fatal(err)
@@ -200,11 +229,12 @@ func (s *Server) CloseConn() {
 // Client opens etcd's own client on the given members.
 func Client(t testing.TB, members ...*Server) *clientv3.Client {
 	t.Helper()
-	var endpoints []string
+	config := clientv3.Config{DialTimeout: 5 * time.Second}
 	for _, member := range members {
-		endpoints = append(endpoints, member.ClientURL)
+		config.Endpoints = append(config.Endpoints, member.ClientURL)
+		config.TLS = member.TLS
 	}
-	client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, DialTimeout: 5 * time.Second})
+	client, err := clientv3.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
