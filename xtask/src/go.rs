@@ -14,7 +14,7 @@ use crate::run;
 const GO_MINOR_MIN: u32 = 26;
 
 /// The packages of tests/go that hold tests, in the order they run: what answers fastest comes first.
-pub(crate) const SUITES: [&str; 5] = ["conformance", "etcdctl", "tls", "random", "cluster"];
+pub(crate) const SUITES: [&str; 6] = ["conformance", "scripts", "etcdctl", "tls", "random", "cluster"];
 
 /// Where the programs are.
 pub(crate) fn test_bin() -> PathBuf {

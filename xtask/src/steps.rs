@@ -13,6 +13,9 @@ const RUST_CLIENT: &str = "tests/rust/Cargo.toml";
 /// The workspace of the coverage-guided targets. It needs a C++ compiler, and is only held to rustfmt.
 const FUZZ: &str = "fuzz/Cargo.toml";
 
+/// The programs that the command line's golden cases run against: real etcd, from which they were recorded.
+const GOLDEN_SERVERS: [&str; 1] = ["etcd-peer"];
+
 /// `cargo xtask test --quick`
 pub(crate) fn test_quick() -> Result<Total> {
     tests("workspace", cargo().args(["test", "--locked", "--workspace", "--tests", "--no-fail-fast"]), Show::All)
@@ -22,6 +25,9 @@ pub(crate) fn test_quick() -> Result<Total> {
 pub(crate) fn test() -> Result<Total> {
     let mut total = test_quick()?;
     build_programs()?;
+    for server in GOLDEN_SERVERS {
+        total = total.and(check(&format!("golden cases on {server}"), &mut golden(server))?);
+    }
     for name in go::SUITES {
         total = total.and(tests(name, &mut go::suite(name), Show::Failures)?);
     }
@@ -65,8 +71,15 @@ pub(crate) fn tidy() -> Result<Total> {
 fn build_programs() -> Result<()> {
     // The same packages and kinds of targets as the workspace's tests: other choices switch other features of the
     // dependencies on, and everything would be compiled again.
-    required(cargo().args(["build", "--locked", "--workspace", "--bins", "--tests"]))?;
+    required(cargo().args(["build", "--locked", "--workspace", "--bins", "--tests", "--examples"]))?;
     go::build(&target_dir().join("debug/quorate"))
+}
+
+/// Runs what the command line prints against what etcdctl printed.
+fn golden(server: &str) -> Command {
+    let mut command = Command::new(target_dir().join("debug/examples/golden"));
+    command.current_dir(root()).env("QUORATE_TEST_SERVER", go::test_bin().join(server));
+    command
 }
 
 fn rust_client(subcommand: &str) -> Command {

@@ -6,6 +6,7 @@
 use super::compare::{Clusters, Pair, Plan, Sides};
 use super::payload::{STAMP_BYTES, Shape, digits};
 use super::schedule::{Limit, Pace};
+use crate::ctl::client::{TlsFiles, Verification};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -42,6 +43,9 @@ Examples:
 
   1,000 watchers over 20 connections, each to be told of 200 puts:
     quorate bench watch --watchers 1000 --connections 20 --total 200
+
+  A cluster with TLS and users:
+    quorate bench put --endpoints https://10.0.0.1:2379 --cacert ca.pem --user root:secret
 
   Two server programs on the same work, each on three fresh members, three times in turn:
     quorate bench compare --binary-a ./etcd --binary-b ./quorate --members 3 --rounds 3 put --total 100000
@@ -226,6 +230,64 @@ struct LoadArguments {
     /// Threads of the generator [default: half of the processors]
     #[arg(long, value_name = "N", value_parser = ranged(1, 1024))]
     threads: Option<u64>,
+    #[command(flatten)]
+    access: AccessArguments,
+}
+
+/// How a server is spoken to, as of `quorate ctl`.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Access")]
+struct AccessArguments {
+    /// File of the authorities whose servers are trusted (TLS)
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
+    cacert: String,
+    /// File of this client's certificate (TLS)
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true, requires = "key")]
+    cert: String,
+    /// File of the certificate's key
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true, requires = "cert")]
+    key: String,
+    /// Do not verify the servers' certificates (TLS); for tests only
+    #[arg(long)]
+    insecure_skip_tls_verify: bool,
+    /// As whom to call
+    #[arg(long, value_name = "NAME[:PASSWORD]", default_value = "", hide_default_value = true)]
+    user: String,
+    /// The user's password
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    password: String,
+}
+
+/// How a server is spoken to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Access {
+    pub(crate) files: TlsFiles,
+    /// Name and password; neither is empty.
+    pub(crate) user: Option<(String, String)>,
+}
+
+impl AccessArguments {
+    fn checked(&self) -> Result<Access, String> {
+        let verification = if self.insecure_skip_tls_verify { Verification::Skipped } else { Verification::Required };
+        let files = TlsFiles {
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+            cacert: self.cacert.clone(),
+            verification,
+            ..TlsFiles::default()
+        };
+        let (name, password) = match self.user.split_once(':') {
+            _ if !self.password.is_empty() => (self.user.as_str(), self.password.as_str()),
+            Some(both) => both,
+            None => (self.user.as_str(), ""),
+        };
+        let user = match (name, password) {
+            ("", "") => None,
+            ("", _) | (_, "") => return Err("--user takes NAME:PASSWORD, or --password beside it".to_owned()),
+            (name, password) => Some((name.to_owned(), password.to_owned())),
+        };
+        Ok(Access { files, user })
+    }
 }
 
 #[derive(Args, Debug)]
@@ -331,6 +393,7 @@ pub(crate) struct Load {
     pub(crate) preparation: Preparation,
     pub(crate) timeout: Duration,
     pub(crate) threads: usize,
+    pub(crate) access: Access,
 }
 
 /// What the user asked for.
@@ -361,8 +424,8 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Request, clap::Error> {
             let (work, load) = checked_work(arguments).map_err(refuse)?;
             let threads = load.threads;
             let endpoints = match &arguments.load().endpoints[..] {
-                [] => vec![endpoint_url(ENDPOINT_DEFAULT).map_err(refuse)?],
-                some => endpoint_urls(some).map_err(refuse)?,
+                [] => vec![endpoint_url(ENDPOINT_DEFAULT, &load.access).map_err(refuse)?],
+                some => endpoint_urls(some, &load.access).map_err(refuse)?,
             };
             (Action::Measure { work, load, endpoints }, threads)
         }
@@ -464,6 +527,7 @@ fn checked_work(arguments: &WorkArguments) -> Result<(Work, Load), String> {
         preparation: if load.fill { Preparation::Fill } else { Preparation::None },
         timeout: load.timeout,
         threads: load.threads.map_or((processors / 2).max(1), |threads| threads as usize),
+        access: load.access.checked()?,
     };
     Ok((work, load))
 }
@@ -484,7 +548,7 @@ fn checked_compare(arguments: &CompareArguments) -> Result<Plan, String> {
                     "--members, --folder, --keep and --server-argument go with --binary-a and --binary-b".into()
                 );
             }
-            Sides::Running(Pair { a: endpoint_urls(a)?, b: endpoint_urls(b)? })
+            Sides::Running(Pair { a: endpoint_urls(a, &load.access)?, b: endpoint_urls(b, &load.access)? })
         }
         ([], [], Some(a), Some(b)) => {
             for binary in [a, b] {
@@ -517,20 +581,21 @@ fn file_name(path: &std::path::Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
-fn endpoint_urls(endpoints: &[String]) -> Result<Vec<String>, String> {
-    endpoints.iter().map(|endpoint| endpoint_url(endpoint)).collect()
+fn endpoint_urls(endpoints: &[String], access: &Access) -> Result<Vec<String>, String> {
+    endpoints.iter().map(|endpoint| endpoint_url(endpoint, access)).collect()
 }
 
-/// `host:port` or `http://host:port` as a URL.
-fn endpoint_url(endpoint: &str) -> Result<String, String> {
+/// `host:port`, which is spoken to over TLS if anything is said about TLS, or a URL.
+fn endpoint_url(endpoint: &str, access: &Access) -> Result<String, String> {
     let endpoint = endpoint.trim().trim_end_matches('/');
-    if endpoint.starts_with("https://") {
-        return Err(format!("{endpoint}: bench speaks plain HTTP/2 only, without TLS"));
-    }
-    let address = endpoint.strip_prefix("http://").unwrap_or(endpoint);
+    let (scheme, address) = match endpoint.split_once("://") {
+        Some((scheme @ ("http" | "https"), address)) => (scheme, address),
+        _ if access.files.are_given() => ("https", endpoint),
+        _ => ("http", endpoint),
+    };
     let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
     match port {
-        Some(Ok(_)) if !address.contains('/') => Ok(format!("http://{address}")),
+        Some(Ok(_)) if !address.contains('/') => Ok(format!("{scheme}://{address}")),
         _ => Err(format!("{endpoint:?} is no endpoint: write host:port")),
     }
 }

@@ -4,7 +4,7 @@
 //! way at a time; what a call asks for follows from its number; and each call is recorded exactly once.
 
 use super::arguments::{Answer, Consistency, Extent, Load, Work};
-use super::connect::MESSAGE_BYTES_MAX;
+use super::connect::{Connection, MESSAGE_BYTES_MAX};
 use super::payload::{Payload, read_stamp};
 use super::schedule::{Schedule, Slot};
 use super::tally::{Tally, no_answer};
@@ -24,7 +24,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
-use tonic::transport::Channel;
 use tonic::{Code, Response, Status, Streaming};
 
 /// How long a client rests after a call that failed because the server was not there: a run against a dead server
@@ -87,9 +86,9 @@ pub(crate) struct Caller {
     tally: Arc<Tally>,
     /// The place of this client among all of the run.
     client_number: u64,
-    kv: KvClient<Channel>,
-    lease: LeaseClient<Channel>,
-    watch: WatchClient<Channel>,
+    kv: KvClient<Connection>,
+    lease: LeaseClient<Connection>,
+    watch: WatchClient<Connection>,
     watcher: Option<Watcher>,
 }
 
@@ -122,7 +121,7 @@ pub(crate) async fn next_of<T>(timeout: Duration, stream: &mut Streaming<T>) -> 
 }
 
 /// A stub that accepts large answers.
-pub(crate) fn watch_client(channel: Channel) -> WatchClient<Channel> {
+pub(crate) fn watch_client(channel: Connection) -> WatchClient<Connection> {
     WatchClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)
 }
 
@@ -138,7 +137,7 @@ pub(crate) fn canceled_status(response: &WatchResponse) -> Option<Status> {
 }
 
 impl Caller {
-    pub(crate) fn new(shared: Arc<Shared>, tally: Arc<Tally>, client_number: u64, channel: Channel) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, tally: Arc<Tally>, client_number: u64, channel: Connection) -> Self {
         Self {
             shared,
             tally,

@@ -5,6 +5,7 @@
 //! twice, is found out.
 
 use super::caller::{Shared, answer_of, canceled_status, next_of, watch_client, watch_create};
+use super::connect::Connection;
 use super::payload::read_stamp;
 use super::tally::Series;
 use futures::channel::mpsc;
@@ -13,7 +14,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
-use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 /// What one watcher has seen.
@@ -66,7 +66,7 @@ impl FanOut {
     /// Opens `watchers` watches of the prefix, spread over the channels, one stream on each.
     pub(crate) async fn open(
         shared: &Arc<Shared>,
-        channels: &[Channel],
+        channels: &[Connection],
         watchers: usize,
     ) -> Result<(Self, Vec<WatchStream>), Status> {
         let mut streams = Vec::with_capacity(channels.len());
@@ -121,7 +121,7 @@ fn lock(watched: &Mutex<Watched>) -> std::sync::MutexGuard<'_, Watched> {
 }
 
 impl WatchStream {
-    async fn open(shared: Arc<Shared>, channel: Channel, watchers: usize) -> Result<Self, Status> {
+    async fn open(shared: Arc<Shared>, channel: Connection, watchers: usize) -> Result<Self, Status> {
         let timeout = shared.timeout;
         let (mut requests, stream) = mpsc::channel(watchers);
         let (key, range_end) = shared.payload.prefix_range();

@@ -5,7 +5,7 @@
 
 use super::arguments::{Load, Preparation, Work};
 use super::caller::{Caller, Shared, kinds};
-use super::connect::connect;
+use super::connect::{Connection, connect};
 use super::fan_out::FanOut;
 use super::interrupt::interrupted;
 use super::progress::{PERIOD, Progress, ProgressLine};
@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tonic::transport::Channel;
 
 /// What a run measured.
 #[derive(Clone, Debug)]
@@ -84,7 +83,7 @@ pub(crate) async fn measure(
     endpoints: &[String],
     progress: &Progress,
 ) -> anyhow::Result<Measurement> {
-    let channels = connect(endpoints, load.connections, load.timeout).await?;
+    let channels = connect(endpoints, &load.access, load.connections, load.timeout).await?;
     let tag = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
     let shared = Arc::new(Shared::new(work, load, tag));
     let mut readers = JoinSet::new();
@@ -94,7 +93,7 @@ pub(crate) async fn measure(
             for stream in streams {
                 readers.spawn(stream.run());
             }
-            (Some(fan_out), connect(endpoints, load.connections.min(load.clients), load.timeout).await?)
+            (Some(fan_out), connect(endpoints, &load.access, load.connections.min(load.clients), load.timeout).await?)
         }
         _ => (None, channels),
     };
@@ -155,7 +154,7 @@ pub(crate) async fn measure(
 async fn callers(
     shared: &Arc<Shared>,
     clients: usize,
-    channels: &[Channel],
+    channels: &[Connection],
 ) -> anyhow::Result<(Vec<Arc<Tally>>, Vec<Caller>)> {
     let tallies: Vec<_> = channels.iter().map(|_| Arc::new(Tally::new(kinds(shared.work)))).collect();
     let mut callers = Vec::with_capacity(clients);

@@ -15,12 +15,25 @@ pub(crate) enum Kind {
     Bool,
     /// A signed 64-bit number.
     Int,
+    /// A 64-bit number that is not negative.
+    Uint,
     /// Any text.
     Text,
     /// A list of texts, separated by commas; given twice, the lists are joined.
     Texts,
     /// A span of time such as `5s`.
     Duration,
+}
+
+/// What a shell may offer for a flag's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hint {
+    /// Nothing: it can be anything.
+    Anything,
+    /// Names of files.
+    File,
+    /// These words.
+    OneOf(&'static [&'static str]),
 }
 
 /// One flag of a command.
@@ -32,12 +45,19 @@ pub(crate) struct Flag {
     /// The value of a flag that was not given, in the form of the command line; empty stands for the kind's zero.
     pub(crate) default: &'static str,
     pub(crate) help: &'static str,
+    pub(crate) hint: Hint,
 }
 
 impl Flag {
     /// A flag without a shorthand whose default is the zero of its kind.
     pub(crate) const fn new(name: &'static str, kind: Kind, help: &'static str) -> Self {
-        Self { name, shorthand: None, kind, default: "", help }
+        Self { name, shorthand: None, kind, default: "", help, hint: Hint::Anything }
+    }
+
+    /// The same flag with what a shell may offer for its value.
+    pub(crate) const fn offering(mut self, hint: Hint) -> Self {
+        self.hint = hint;
+        self
     }
 
     /// The same flag with a default value.
@@ -60,6 +80,7 @@ impl Flag {
         match self.kind {
             Kind::Bool => go_text::parse_bool(value).map(drop),
             Kind::Int => go_text::parse_int(value, 0).map(drop),
+            Kind::Uint => go_text::parse_uint(value, 0).map(drop),
             Kind::Duration => go_text::parse_duration(value).map(drop),
             Kind::Text | Kind::Texts => Ok(()),
         }
@@ -227,6 +248,14 @@ impl Values {
         }
     }
 
+    /// The value of a number flag that is never negative.
+    pub(crate) fn uint(&self, name: &str) -> u64 {
+        match self.text(name) {
+            "" => 0,
+            text => go_text::parse_uint(text, 0).expect("checked when it was read"),
+        }
+    }
+
     /// The value of a duration flag.
     pub(crate) fn duration(&self, name: &str) -> Duration {
         match self.text(name) {
@@ -260,11 +289,12 @@ mod tests {
     static HEX: Flag = Flag::new("hex", Kind::Bool, "");
     static LIMIT: Flag = Flag::new("limit", Kind::Int, "");
     static LISTEN: Flag = Flag::new("listen", Kind::Bool, "").short('l');
+    static MAX: Flag = Flag::new("max", Kind::Uint, "").or("128");
     static ENDPOINTS: Flag = Flag::new("endpoints", Kind::Texts, "");
 
     fn read(line: &str) -> Result<Values, Fault> {
         let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        Values::read(&[&WRITE_OUT, &HEX, &LIMIT, &LISTEN, &ENDPOINTS], &arguments)
+        Values::read(&[&WRITE_OUT, &HEX, &LIMIT, &LISTEN, &ENDPOINTS, &MAX], &arguments)
     }
 
     fn fault(line: &str) -> String {
@@ -284,7 +314,7 @@ mod tests {
         }
         let values = read("--hex=false --limit 0x10 --endpoints a,b x --endpoints c").expect("valid");
         assert!(!values.is_set("hex") && values.is_given("hex") && !values.is_given("listen"));
-        assert_eq!(values.int("limit"), 16);
+        assert_eq!((values.int("limit"), values.uint("max")), (16, 128));
         assert_eq!(values.texts("endpoints"), ["a", "b", "c"]);
     }
 
@@ -307,6 +337,8 @@ mod tests {
             fault("--limit="),
             "invalid argument \"\" for \"--limit\" flag: strconv.ParseInt: parsing \"\": invalid syntax"
         );
+        let negative = "invalid argument \"-1\" for \"--max\" flag: strconv.ParseUint: parsing \"-1\": invalid syntax";
+        assert_eq!(fault("--max -1"), negative);
         assert_eq!(
             fault("-l=7"),
             "invalid argument \"7\" for \"-l, --listen\" flag: strconv.ParseBool: parsing \"7\": invalid syntax"

@@ -8,7 +8,9 @@
 
 pub(crate) mod flag;
 pub(crate) mod go_text;
+pub(crate) mod manual;
 pub(crate) mod select;
+pub(crate) mod shell;
 pub(crate) mod tree;
 pub(crate) mod usage;
 pub(crate) mod word;

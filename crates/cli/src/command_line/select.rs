@@ -72,8 +72,7 @@ fn find<Action>(root: &'static Command<Action>, program: &str, arguments: &[Stri
         let command = *path.last().expect("the path starts with the root");
         let Some(position) = first_word(&flags_of(&path), &arguments) else { return Ok((path, arguments)) };
         let word = &arguments[position];
-        let child =
-            command.children.iter().find(|child| child.name() == word || child.aliases.contains(&word.as_str()));
+        let child = child(command, word);
         match child {
             Some(child) => {
                 arguments.remove(position);
@@ -89,6 +88,16 @@ fn find<Action>(root: &'static Command<Action>, program: &str, arguments: &[Stri
             None => return Ok((path, arguments)),
         }
     }
+}
+
+/// The child of a name, of another name for it, or of a name that nothing else begins like.
+fn child<Action>(command: &'static Command<Action>, word: &str) -> Option<&'static Command<Action>> {
+    let names = |child: &Command<Action>| std::iter::once(child.name()).chain(child.aliases.iter().copied());
+    if let Some(child) = command.children.iter().find(|child| names(child).any(|name| name == word)) {
+        return Some(child);
+    }
+    let mut begins = command.children.iter().filter(|child| names(child).any(|name| name.starts_with(word)));
+    begins.next().filter(|_| begins.next().is_none())
 }
 
 /// The place of the first word that is neither a flag nor a flag's value. A flag that is not known at this level is
@@ -184,6 +193,13 @@ mod tests {
         check("lease", "help");
         check("lease bogus", "help");
         check("-h get", "help");
+    }
+
+    #[test]
+    fn the_start_of_a_name_is_enough() {
+        check("g a", "run get a");
+        check("le gr 5", "run lease grant 5");
+        check("al", "run alarm");
     }
 
     #[test]

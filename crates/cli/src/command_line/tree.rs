@@ -3,7 +3,7 @@
 //! Not here: reading words against it (`select`) and writing it out (`usage`). The invariant: names are unique among
 //! the children of one command, and only commands without children do something.
 
-use super::flag::Flag;
+use super::flag::{Flag, Hint};
 
 /// A command, with what it needs to be found, explained and run. `Action` is what the tool runs for it.
 pub(crate) struct Command<Action: 'static> {
@@ -15,9 +15,15 @@ pub(crate) struct Command<Action: 'static> {
     /// What help says at its start where the short line is not enough.
     pub(crate) long: &'static str,
     pub(crate) examples: &'static str,
+    /// An example for help under this program's own name; lines, in which `PROGRAM` stands for the command path.
+    pub(crate) lesson: &'static str,
+    /// Whether the usage line is complete without a mention of flags.
+    pub(crate) usage_names_all: bool,
     /// The heading in the parent's list of commands; empty where the parent has one list only.
     pub(crate) group: &'static str,
     pub(crate) flags: &'static [Flag],
+    /// What a shell may offer for its words.
+    pub(crate) words: Hint,
     /// Flags that the command's children take too, and whether help shows them.
     pub(crate) inherited: &'static [Flag],
     pub(crate) shows_inherited: bool,
@@ -35,8 +41,11 @@ impl<Action> Command<Action> {
             short,
             long: "",
             examples: "",
+            lesson: "",
+            usage_names_all: false,
             group: "",
             flags: &[],
+            words: Hint::Anything,
             inherited: &[],
             shows_inherited: true,
             children,
@@ -53,8 +62,11 @@ impl<Action> Command<Action> {
             short,
             long: "",
             examples: "",
+            lesson: "",
+            usage_names_all: false,
             group: "",
             flags: &[],
+            words: Hint::Anything,
             inherited: &[],
             shows_inherited: true,
             children: &[],

@@ -10,13 +10,24 @@ use super::tree::Command;
 pub(crate) fn help<Action>(path: &[&'static Command<Action>], program: &str) -> String {
     let command = path.last().expect("a path is never empty");
     let description = if command.long.is_empty() { command.short } else { command.long };
+    let lesson = lesson(path, program);
     let start = if description.is_empty() { String::new() } else { format!("{}\n\n", description.trim_end()) };
     let options = if path[0].shows_inherited {
         String::new()
     } else {
         format!("Use \"{program} options\" for a list of global command-line options (applies to all commands).\n")
     };
-    format!("{start}{}{options}", usage(path, program))
+    format!("{start}{}{lesson}{options}", usage(path, program))
+}
+
+/// An example of the command. A tool that is called by etcd's name says no more than etcd's tool does.
+fn lesson<Action>(path: &[&'static Command<Action>], program: &str) -> String {
+    let command = path.last().expect("a path is never empty");
+    if command.lesson.is_empty() || program == path[0].name() {
+        return String::new();
+    }
+    let lines = command.lesson.lines().map(|line| format!("  {}\n", line.replace("PROGRAM", program)));
+    format!("\nExample:\n{}\n", lines.collect::<String>())
 }
 
 /// What is printed behind an error in the flags of the last command of the path.
@@ -28,7 +39,8 @@ pub(crate) fn usage<Action>(path: &[&'static Command<Action>], program: &str) ->
     let mut text = String::from("Usage:\n");
     if command.action.is_some() {
         let line = parents.chain([command.usage]).collect::<Vec<_>>().join(" ");
-        text.push_str(&format!("  {line} [flags]\n"));
+        let flags = if command.usage_names_all { "" } else { " [flags]" };
+        text.push_str(&format!("  {line}{flags}\n"));
     } else {
         text.push_str(&format!("  {full_name} [command]\n"));
     }
@@ -90,6 +102,7 @@ fn flag_start(flag: &Flag) -> String {
     let kind = match flag.kind {
         Kind::Bool => "",
         Kind::Int => " int",
+        Kind::Uint => " uint",
         Kind::Text => " string",
         Kind::Texts => " strings",
         Kind::Duration => " duration",

@@ -4,10 +4,11 @@
 
 use std::sync::Arc;
 
-use super::client::Client;
+use super::action::password;
+use super::client::{Client, look_up};
 use super::failure::{self, Failure};
 use super::print::{Printer, write_out};
-use super::settings::Settings;
+use super::settings::{self, Settings, World};
 use super::tree::{self, Action};
 use crate::command_line::Called;
 use crate::command_line::flag::Values;
@@ -31,8 +32,14 @@ impl Invocation {
     /// # Errors
     /// As [`Settings::read`].
     pub(crate) fn settings(&mut self) -> Result<Arc<Settings>, Failure> {
-        let ask = || super::action::password::ask("Password: ");
-        Settings::read(&mut self.values, |variable| std::env::var(variable).ok(), ask).map(Arc::new)
+        let world = World {
+            variable: &|variable| std::env::var(variable).ok(),
+            ask: &password::ask,
+            discover: &|discovery| discovery.endpoints(look_up),
+        };
+        let settings = Settings::read(&mut self.values, &world)?;
+        tell_unknown_variables();
+        Ok(Arc::new(settings))
     }
 
     /// Reads the global flags and makes a client and a printer by them.
@@ -46,6 +53,19 @@ impl Invocation {
     }
 }
 
+/// Says which variables look like flags and are none, in the form of the log lines of etcd's client.
+fn tell_unknown_variables() {
+    for (name, value) in std::env::vars_os() {
+        let (name, value) = (name.to_string_lossy(), value.to_string_lossy());
+        if settings::is_unknown_variable(&name) {
+            let text = serde_json::Value::from(format!("{name}={value}"));
+            eprintln!(
+                "{{\"level\":\"warn\",\"msg\":\"unrecognized environment variable\",\"environment-variable\":{text}}}"
+            );
+        }
+    }
+}
+
 /// The printer that the settings ask for.
 pub(crate) fn printer(settings: &Settings) -> Printer {
     Printer { format: settings.format, hex: settings.hex, values_only: false }
@@ -55,9 +75,9 @@ pub(crate) fn printer(settings: &Settings) -> Printer {
 pub fn main(arguments: Vec<String>, called: Called) -> i32 {
     let program = match called {
         Called::AsEtcd => "etcdctl",
-        Called::AsQuorate => "quorate ctl",
+        Called::AsQuorate => tree::OWN_PROGRAM,
     };
-    finish(select(&tree::ROOT, program, &arguments), program)
+    finish(select(tree::root(program), program, &arguments), program)
 }
 
 /// Does what was selected; answers the exit code.

@@ -5,7 +5,7 @@
 //! (`failure`).
 
 mod action;
-mod client;
+pub(crate) mod client;
 mod entry;
 mod failure;
 mod print;

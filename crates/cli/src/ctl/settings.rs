@@ -3,12 +3,13 @@
 //! Not here: making the connection. The invariant: a value comes from the command line, else from the variable
 //! `ETCDCTL_NAME`, else from the default; both at once is refused, as a user could not tell which one counts.
 
-use std::fs::File;
 use std::time::Duration;
 
+use super::client::{Discovery, Tls, TlsFiles, Verification};
 use super::failure::{self, Failure};
 use super::print::Format;
-use crate::command_line::flag::{Flag, Kind, Values};
+use crate::command_line::flag::{Flag, Hint, Kind, Values};
+use crate::command_line::go_text::quote;
 
 /// The variables' prefix.
 const VARIABLE_PREFIX: &str = "ETCDCTL_";
@@ -23,7 +24,8 @@ pub(crate) static FLAGS: &[Flag] = &[
     Flag::new("debug", Kind::Bool, "enable client-side debug logging"),
     Flag::new("write-out", Kind::Text, "set the output format (fields, json, protobuf, simple, table)")
         .short('w')
-        .or("simple"),
+        .or("simple")
+        .offering(Hint::OneOf(&["fields", "json", "protobuf", "simple", "table"])),
     Flag::new("hex", Kind::Bool, "print byte strings as hex encoded strings"),
     Flag::new("dial-timeout", Kind::Duration, "dial timeout for client connections").or("2s"),
     Flag::new("command-timeout", Kind::Duration, "timeout for short running command (excluding dial timeout)").or("5s"),
@@ -46,9 +48,10 @@ pub(crate) static FLAGS: &[Flag] = &[
         Kind::Bool,
         "skip server certificate verification (CAUTION: this option should be enabled only for testing purposes)",
     ),
-    Flag::new("cert", Kind::Text, "identify secure client using this TLS certificate file"),
-    Flag::new("key", Kind::Text, "identify secure client using this TLS key file"),
-    Flag::new("cacert", Kind::Text, "verify certificates of TLS-enabled secure servers using this CA bundle"),
+    Flag::new("cert", Kind::Text, "identify secure client using this TLS certificate file").offering(Hint::File),
+    Flag::new("key", Kind::Text, "identify secure client using this TLS key file").offering(Hint::File),
+    Flag::new("cacert", Kind::Text, "verify certificates of TLS-enabled secure servers using this CA bundle")
+        .offering(Hint::File),
     Flag::new(
         "auth-jwt-token",
         Kind::Text,
@@ -88,34 +91,44 @@ pub(crate) struct Settings {
     pub(crate) keepalive_timeout: Duration,
     pub(crate) request_bytes_max: usize,
     pub(crate) receive_bytes_max: usize,
-    /// Whether endpoints without a scheme are to be spoken to over TLS.
-    pub(crate) transport_is_secure: bool,
+    /// How to speak TLS where the endpoint leaves the choice; None for plain.
+    pub(crate) tls: Option<Tls>,
     pub(crate) identity: Identity,
 }
 
+/// What the flags are read with.
+pub(crate) struct World<'world> {
+    /// A variable's value.
+    pub(crate) variable: &'world dyn Fn(&str) -> Option<String>,
+    /// Asks the user for the password, showing this.
+    pub(crate) ask: &'world dyn Fn(&str) -> Result<String, Failure>,
+    /// The endpoints that a domain lists.
+    pub(crate) discover: &'world dyn Fn(&Discovery) -> Result<Vec<String>, String>,
+}
+
 impl Settings {
-    /// Reads the global flags of a command line, after adding what `environment` says of those not given.
+    /// Reads the global flags of a command line, after adding what variables say of those not given.
     ///
     /// # Errors
-    /// A flag given twice (as flag and variable), an unknown output form, half a key pair, an unreadable file, a wish
-    /// for SRV discovery.
-    pub(crate) fn read(
-        values: &mut Values,
-        environment: impl Fn(&str) -> Option<String>,
-        ask_password: impl FnOnce() -> Result<String, Failure>,
-    ) -> Result<Self, Failure> {
-        add_environment(values, environment)?;
+    /// A flag given twice (as flag and variable), an unknown output form, half a key pair, an unreadable file, a domain
+    /// without records.
+    pub(crate) fn read(values: &mut Values, world: &World<'_>) -> Result<Self, Failure> {
+        add_environment(values, world.variable)?;
         if values.is_set("debug") {
             list(values);
         }
+        let endpoints = endpoints(values, world.discover)?;
+        let files = tls_files(values)?;
+        let secret = (values.text("user"), values.text("password"));
+        let identity = match values.text("auth-jwt-token") {
+            "" => identity(secret.0, secret.1, || (world.ask)("Password: "))?,
+            token => Identity::Token(token.to_owned()),
+        };
         let format = Format::read(values.text("write-out"))?;
-        check_key_pair(values)?;
-        if !values.text("discovery-srv").is_empty() {
-            return Err(Failure::new(failure::SERVER, "discovery of endpoints by SRV records is not supported"));
-        }
+        let tls = tls(&files, values.is_set("insecure-transport"))?;
         let or = |value: i64, default: usize| usize::try_from(value).ok().filter(|value| *value > 0).unwrap_or(default);
         Ok(Self {
-            endpoints: values.texts("endpoints"),
+            endpoints,
             format,
             hex: values.is_set("hex"),
             dial_timeout: values.duration("dial-timeout"),
@@ -124,9 +137,14 @@ impl Settings {
             keepalive_timeout: values.duration("keepalive-timeout"),
             request_bytes_max: or(values.int("max-request-bytes"), REQUEST_BYTES_DEFAULT),
             receive_bytes_max: or(values.int("max-recv-bytes"), RECEIVE_BYTES_DEFAULT),
-            transport_is_secure: !values.is_set("insecure-transport"),
-            identity: identity(values, ask_password)?,
+            tls,
+            identity,
         })
+    }
+
+    /// The same settings for another cluster.
+    pub(crate) fn of_cluster(&self, endpoints: Vec<String>, tls: Option<Tls>, identity: Identity) -> Self {
+        Self { endpoints, tls, identity, ..self.clone() }
     }
 }
 
@@ -134,14 +152,24 @@ fn variable(flag: &Flag) -> String {
     format!("{VARIABLE_PREFIX}{}", flag.name.replace('-', "_").to_uppercase())
 }
 
-fn add_environment(values: &mut Values, environment: impl Fn(&str) -> Option<String>) -> Result<(), Failure> {
+/// Variables of single commands, and the one that older releases chose the API by.
+const OTHER_VARIABLES: [&str; 3] = ["ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END", "ETCDCTL_API"];
+
+/// Whether a variable has the prefix of those for flags, and no flag has it.
+pub(crate) fn is_unknown_variable(name: &str) -> bool {
+    name.starts_with(VARIABLE_PREFIX)
+        && !OTHER_VARIABLES.contains(&name)
+        && !FLAGS.iter().any(|flag| variable(flag) == name)
+}
+
+fn add_environment(values: &mut Values, environment: &dyn Fn(&str) -> Option<String>) -> Result<(), Failure> {
     for flag in FLAGS {
         let variable = variable(flag);
         let Some(value) = environment(&variable) else { continue };
         if values.is_given(flag.name) {
             let message = format!(
-                "conflicting environment variable {variable} is shadowed by corresponding command-line flag (either \
-                 unset environment variable or disable flag)"
+                "conflicting environment variable is shadowed by corresponding command-line flag (either unset \
+                 environment variable or disable flag)): {variable}"
             );
             return Err(Failure::new(failure::SERVER, message));
         }
@@ -167,18 +195,55 @@ fn list(values: &Values) {
     }
 }
 
-fn check_key_pair(values: &Values) -> Result<(), Failure> {
-    let (cert, key) = (values.text("cert"), values.text("key"));
-    if cert.is_empty() != key.is_empty() {
-        let message = format!("KeyFile and CertFile must both be present[key: {key}, cert: {cert}]");
-        return Err(Failure::arguments(message));
+/// The endpoints of the flag, or those that a domain lists.
+fn endpoints(
+    values: &Values,
+    discover: &dyn Fn(&Discovery) -> Result<Vec<String>, String>,
+) -> Result<Vec<String>, Failure> {
+    let typed = || values.texts("endpoints").iter().map(|endpoint| endpoint.trim().to_owned()).collect();
+    let domain = values.text("discovery-srv");
+    if domain.is_empty() {
+        return Ok(typed());
     }
-    for path in [cert, key, values.text("cacert")].into_iter().filter(|path| !path.is_empty()) {
-        if let Err(error) = File::open(path) {
-            return Err(Failure::arguments(format!("open {path}: {}", io_error_text(&error))));
-        }
+    let service_name = values.text("discovery-srv-name").to_owned();
+    let mut found = discover(&Discovery { domain: domain.to_owned(), service_name })
+        .map_err(|message| Failure::new(failure::SERVER, message))?;
+    if !values.is_set("insecure-discovery") {
+        found.retain(|endpoint| {
+            let is_plain = endpoint.starts_with("http://");
+            if is_plain {
+                eprintln!("ignoring discovered insecure endpoint {}", quote(endpoint.as_bytes()));
+            }
+            !is_plain
+        });
     }
-    Ok(())
+    Ok(if found.is_empty() { typed() } else { found })
+}
+
+fn tls_files(values: &Values) -> Result<TlsFiles, Failure> {
+    let file = |name: &str| match values.text(name) {
+        "" if values.is_given(name) => Err(Failure::arguments(format!("empty string is passed to --{name} option"))),
+        path => Ok(path.to_owned()),
+    };
+    let is_verified = !values.is_set("insecure-skip-tls-verify");
+    // Records that name plain endpoints are not to be trusted with the server's name either.
+    let server_name = if values.is_set("insecure-discovery") { "" } else { values.text("discovery-srv") };
+    Ok(TlsFiles {
+        cert: file("cert")?,
+        key: file("key")?,
+        cacert: file("cacert")?,
+        server_name: server_name.to_owned(),
+        verification: if is_verified { Verification::Required } else { Verification::Skipped },
+    })
+}
+
+/// How to speak TLS if anything is said about it; `is_plain` is what `--insecure-transport` says.
+///
+/// # Errors
+/// As [`Tls::read`].
+pub(crate) fn tls(files: &TlsFiles, is_plain: bool) -> Result<Option<Tls>, Failure> {
+    let is_wanted = files.are_given() || !is_plain;
+    is_wanted.then(|| Tls::read(files).map_err(Failure::arguments)).transpose()
 }
 
 /// An I/O error in the words of the operating system, as Go writes them.
@@ -193,20 +258,26 @@ pub(crate) fn io_error_text(error: &std::io::Error) -> String {
     }
 }
 
-fn identity(values: &Values, ask_password: impl FnOnce() -> Result<String, Failure>) -> Result<Identity, Failure> {
-    let (token, user) = (values.text("auth-jwt-token"), values.text("user"));
-    let login = |name: &str, password: &str| Identity::Login { name: name.to_owned(), password: password.to_owned() };
-    let identity = match user.split_once(':') {
-        _ if !token.is_empty() => Identity::Token(token.to_owned()),
-        None if user.is_empty() => Identity::Nobody,
-        _ if values.is_given("password") => login(user, values.text("password")),
-        Some((name, password)) => login(name, password),
-        None => login(user, &ask_password()?),
+/// As whom a user's name, with or without its password, speaks. Who has no name or no password is nobody: etcd's client
+/// does not log in then either.
+///
+/// # Errors
+/// That of asking for a password, which is done where none is given.
+pub(crate) fn identity(
+    user: &str,
+    password: &str,
+    ask: impl FnOnce() -> Result<String, Failure>,
+) -> Result<Identity, Failure> {
+    let (name, password) = match user.split_once(':') {
+        _ if user.is_empty() => return Ok(Identity::Nobody),
+        _ if !password.is_empty() => (user, password.to_owned()),
+        Some((name, password)) => (name, password.to_owned()),
+        None => (user, ask()?),
     };
-    Ok(match identity {
-        Identity::Login { name, .. } if name.is_empty() => Identity::Nobody,
-        identity => identity,
-    })
+    if name.is_empty() || password.is_empty() {
+        return Ok(Identity::Nobody);
+    }
+    Ok(Identity::Login { name: name.to_owned(), password })
 }
 
 #[cfg(test)]
@@ -217,8 +288,15 @@ mod tests {
         let flags: Vec<&'static Flag> = FLAGS.iter().collect();
         let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         let mut values = Values::read(&flags, &arguments).expect("readable flags");
-        let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        Settings::read(&mut values, find, || Ok("asked".to_owned()))
+        let variable =
+            |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let discover = |discovery: &Discovery| match discovery.domain.as_str() {
+            "example.com" => Ok(vec!["https://m1.example.com.:1".to_owned(), "http://m1.example.com.:2".to_owned()]),
+            "plain.example.com" => Ok(vec!["http://m1.example.com.:2".to_owned()]),
+            domain => Err(format!("lookup {domain}")),
+        };
+        let ask = |_: &str| Ok("asked".to_owned());
+        Settings::read(&mut values, &World { variable: &variable, ask: &ask, discover: &discover })
     }
 
     #[test]
@@ -231,10 +309,19 @@ mod tests {
         );
         let error = read("--endpoints x", &[("ETCDCTL_ENDPOINTS", "a")]).expect_err("conflict");
         assert_eq!(error.code, 1);
-        assert!(error.message.contains("conflicting environment variable ETCDCTL_ENDPOINTS"), "{}", error.message);
+        let start = "conflicting environment variable is shadowed by corresponding command-line flag";
+        assert!(error.message.starts_with(start) && error.message.ends_with("ETCDCTL_ENDPOINTS"), "{}", error.message);
         assert!(read("--endpoints x", &[("ETCDCTL_ENDPOINTS", "")]).is_err());
         let settings = read("", &[("ETCDCTL_COMMAND_TIMEOUT", "bogus")]).expect("valid");
         assert_eq!(settings.command_timeout, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn variables_that_are_no_flags() {
+        assert!(is_unknown_variable("ETCDCTL_ENDPOINT"));
+        for known in ["ETCDCTL_ENDPOINTS", "ETCDCTL_WATCH_KEY", "ETCDCTL_API", "ETCD_NAME"] {
+            assert!(!is_unknown_variable(known), "{known}");
+        }
     }
 
     #[test]
@@ -246,7 +333,8 @@ mod tests {
         assert_eq!(identity("--password x"), Identity::Nobody);
         assert_eq!(identity("--user :x"), Identity::Nobody);
         assert_eq!(identity("--user root:a:b"), login("root", "a:b"));
-        assert_eq!(identity("--user root:"), login("root", ""));
+        assert_eq!(identity("--user root:"), Identity::Nobody);
+        assert_eq!(identity("--user root:a --password x"), login("root:a", "x"));
         assert_eq!(identity("--user root --password x"), login("root", "x"));
         assert_eq!(identity("--user root"), login("root", "asked"));
         assert_eq!(identity("--user root:a --auth-jwt-token t"), Identity::Token("t".to_owned()));
@@ -258,6 +346,28 @@ mod tests {
         assert_eq!(failure, Failure::arguments("KeyFile and CertFile must both be present[key: , cert: /nosuch]"));
         let failure = read("--cacert /nosuch", &[]).expect_err("no file");
         assert_eq!(failure, Failure::arguments("open /nosuch: no such file or directory"));
+        let failure = read("--cacert=", &[]).expect_err("no name");
+        assert_eq!(failure, Failure::arguments("empty string is passed to --cacert option"));
         assert_eq!(read("-w bogus", &[]).expect_err("no form").code, 4);
+    }
+
+    #[test]
+    fn a_domain_lists_endpoints() {
+        let endpoints = |line| read(line, &[]).map(|settings| settings.endpoints);
+        let both = vec!["https://m1.example.com.:1".to_owned(), "http://m1.example.com.:2".to_owned()];
+        assert_eq!(endpoints("-d example.com --endpoints x"), Ok(both.clone()));
+        assert_eq!(endpoints("-d example.com --insecure-discovery=false"), Ok(both[..1].to_vec()));
+        let typed = endpoints("-d plain.example.com --insecure-discovery=false --endpoints x");
+        assert_eq!(typed, Ok(vec!["x".to_owned()]));
+        assert_eq!(endpoints("-d nosuch"), Err(Failure::new(1, "lookup nosuch")));
+    }
+
+    #[test]
+    fn tls_is_spoken_if_anything_is_said_of_it() {
+        let is_protected = |line| read(line, &[]).expect("readable").tls.is_some();
+        assert!(!is_protected(""));
+        assert!(is_protected("--insecure-transport=false"));
+        assert!(is_protected("--insecure-skip-tls-verify"));
+        assert!(is_protected("-d example.com --insecure-discovery=false"));
     }
 }

@@ -109,7 +109,9 @@ fn keys_must_hold_their_number_and_values_their_stamp() {
 fn endpoints_are_addresses_without_tls() {
     let (.., endpoints) = load("put --endpoints a:1,http://b:2/,[::1]:3");
     assert_eq!(endpoints, ["http://a:1", "http://b:2", "http://[::1]:3"]);
-    check_refused("put --endpoints https://a:1", "without TLS");
+    check_refused("put --endpoints ftp://a:1", "is no endpoint");
+    check_refused("put --cert c.pem", "--key");
+    check_refused("put --user root", "NAME:PASSWORD");
     for endpoint in ["a", ":2379", "a:b", "a:70000", "http://a:1/x"] {
         check_refused(&format!("put --endpoints {endpoint}"), "is no endpoint");
     }

@@ -16,6 +16,7 @@ pub(crate) fn load() -> Load {
         preparation: Preparation::None,
         timeout: Duration::from_secs(10),
         threads: 1,
+        access: Default::default(),
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) async fn options(_: Invocation) -> Result<(), Failure> {
 
 /// `help`
 pub(crate) async fn help(run: Invocation) -> Result<(), Failure> {
-    match finish(select::help_topic(&tree::ROOT, run.program, run.words()), run.program) {
+    match finish(select::help_topic(tree::root(run.program), run.program, run.words()), run.program) {
         0 => Ok(()),
         code => Err(Failure::new(code, "")),
     }

@@ -3,10 +3,7 @@
 //! Not here: transactions themselves. The invariant: a command and the operation of the same name read their words and
 //! flags by one function.
 
-use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
 use std::time::Duration;
 
 use quorate_proto::etcdserverpb::kv_client::KvClient;
@@ -151,7 +148,7 @@ fn range(values: &Values, key: &str, range_end: Option<&String>) -> Result<(Vec<
 /// Where a `put` may take its value from when no word gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ValueSource {
-    /// Standard input, unless that is a terminal.
+    /// Standard input, to its end.
     StandardInput,
     /// Nowhere: standard input has another use.
     WordsOnly,
@@ -197,15 +194,11 @@ pub(crate) fn put_request(values: &Values, source: ValueSource) -> Result<pb::Pu
     })
 }
 
-/// All of the standard input; None if it is a terminal or another character device, which would be waited for.
+/// All of the standard input; None if there is nothing.
 fn standard_input() -> Option<Vec<u8>> {
-    let mut input = File::from(std::io::stdin().as_fd().try_clone_to_owned().ok()?);
-    if input.metadata().ok()?.file_type().is_char_device() {
-        return None;
-    }
     let mut value = Vec::new();
-    input.read_to_end(&mut value).ok()?;
-    Some(value)
+    std::io::stdin().lock().read_to_end(&mut value).ok()?;
+    Some(value).filter(|value| !value.is_empty())
 }
 
 /// `del`

@@ -13,29 +13,33 @@ use crate::ctl::print::write_out;
 /// # Errors
 /// An input that cannot be read.
 pub(crate) fn ask(prompt: &str) -> Result<String, Failure> {
-    write_out(prompt.as_bytes())?;
     let at_terminal = std::io::stdin().is_terminal();
+    // Before the prompt: who types at once is not to be read by others.
     if at_terminal {
         set_echo("-echo");
     }
-    let password = read();
+    let line = write_out(prompt.as_bytes()).and_then(|()| read_line());
     if at_terminal {
         set_echo("echo");
     }
     write_out(b"\n")?;
-    password
+    Ok(line?.trim().to_owned())
 }
 
-/// Reads a line; the end of the input ends it as well.
+/// Reads the first word of a line; there need not be one.
 ///
 /// # Errors
 /// An input that cannot be read.
 pub(crate) fn read() -> Result<String, Failure> {
+    Ok(read_line()?.split_whitespace().next().unwrap_or_default().to_owned())
+}
+
+/// Reads a line; the end of the input ends it as well.
+fn read_line() -> Result<String, Failure> {
     let mut line = Vec::new();
     let reading = std::io::stdin().lock().read_until(b'\n', &mut line);
     reading.map_err(|error| Failure::new(failure::INPUT, error.to_string()))?;
-    let line = String::from_utf8_lossy(&line);
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+    Ok(String::from_utf8_lossy(&line).into_owned())
 }
 
 /// Asks for a new password, twice.

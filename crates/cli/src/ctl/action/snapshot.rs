@@ -11,9 +11,9 @@ use std::path::Path;
 use quorate_proto::etcdserverpb as pb;
 use quorate_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 
-use crate::ctl::client::Client;
+use crate::ctl::client::{Client, Deadline, before};
 use crate::ctl::entry::Invocation;
-use crate::ctl::failure::{self, Failure};
+use crate::ctl::failure::{self, CallError, Failure};
 use crate::ctl::print::write_out;
 use crate::ctl::settings::io_error_text;
 
@@ -28,6 +28,8 @@ pub(crate) async fn save(mut run: Invocation) -> Result<(), Failure> {
     };
     let path = path.clone();
     let settings = run.settings()?;
+    // A snapshot takes as long as it takes, unless a time was set.
+    let is_limited = run.values.is_given("command-timeout");
     if settings.endpoints.len() > 1 {
         let endpoints = settings.endpoints.join(" ");
         let message = format!("snapshot must be requested to one selected node, not multiple [{endpoints}]");
@@ -39,7 +41,17 @@ pub(crate) async fn save(mut run: Invocation) -> Result<(), Failure> {
     let file = options.write(true).create(true).truncate(true).mode(0o600).open(&part);
     let mut file =
         file.map_err(|error| interrupted(format!("could not open {part} (open {part}: {})", io_error_text(&error))))?;
-    let received = receive(&mut client, &mut file).await;
+    let deadline = if is_limited { client.command_deadline() } else { None };
+    let received = match before(deadline, receive(&mut client, &mut file, deadline)).await {
+        Ok(received) => received,
+        Err(error) => Err(interrupted(error.to_string())),
+    };
+    // Whatever broke when the time was over, that is why.
+    let is_over = deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline);
+    let received = received.map_err(|failure| match is_over {
+        true => interrupted(CallError::deadline().to_string()),
+        false => failure,
+    });
     let saved = received.and_then(|version| {
         let keep = file.sync_all().and_then(|()| std::fs::rename(&part, &path)).and_then(|()| sync_folder(&path));
         keep.map_err(|error| interrupted(format!("could not rename {part} to {path} ({error})")))?;
@@ -55,9 +67,9 @@ pub(crate) async fn save(mut run: Invocation) -> Result<(), Failure> {
 }
 
 /// Writes the stream into the file; answers the storage version that it begins with.
-async fn receive(client: &mut Client, file: &mut File) -> Result<String, Failure> {
-    let channel = client.connection(None).await?;
-    let request = client.request(pb::SnapshotRequest {}, None);
+async fn receive(client: &mut Client, file: &mut File, deadline: Deadline) -> Result<String, Failure> {
+    let channel = client.connection(deadline).await.map_err(|error| interrupted(error.to_string()))?;
+    let request = client.request(pb::SnapshotRequest {}, deadline);
     let mut service = MaintenanceClient::new(channel).max_decoding_message_size(client.settings().receive_bytes_max);
     let parts = service.snapshot(request).await;
     let mut failed = |status: tonic::Status| interrupted(client.judge(&status).to_string());

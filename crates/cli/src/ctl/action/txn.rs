@@ -65,7 +65,9 @@ fn parse_operation(line: &str) -> Result<RequestOp, Failure> {
     if arguments.is_empty() {
         return Err(Failure::input(format!("invalid txn compare request: {line}")));
     }
-    let Some((_, command)) = OPERATIONS.iter().find(|(operation, _)| operation == name) else {
+    // The start of a name is enough, as for commands; the names begin differently.
+    let is_meant = |operation: &str| !name.is_empty() && operation.starts_with(name.as_str());
+    let Some((_, command)) = OPERATIONS.iter().find(|(operation, _)| is_meant(operation)) else {
         return Err(invalid(line));
     };
     let flags: Vec<&'static Flag> = command.flags.iter().collect();

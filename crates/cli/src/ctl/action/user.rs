@@ -25,13 +25,13 @@ pub(crate) async fn add(mut run: Invocation) -> Result<(), Failure> {
         Some((user, password)) => (user.to_owned(), Some(password.to_owned())),
         None => (word.clone(), None),
     };
-    let interactive = run.values.is_set("interactive");
-    let (mut client, printer) = run.client().await?;
+    // The new user's password comes before that of the user who adds it.
     let password = match password {
         Some(password) => password,
-        None if interactive => password::ask_new(&user)?,
+        None if run.values.is_set("interactive") => password::ask_new(&user)?,
         None => password::read()?,
     };
+    let (mut client, printer) = run.client().await?;
     let deadline = client.command_deadline();
     let options = Some(UserAddOptions { no_password });
     let request = pb::AuthUserAddRequest { name: user.clone(), password, options, ..Default::default() };
@@ -90,9 +90,8 @@ pub(crate) async fn change_password(mut run: Invocation) -> Result<(), Failure> 
         return Err(Failure::arguments("user passwd command requires user name as its argument"));
     };
     let user = user.clone();
-    let interactive = run.values.is_set("interactive");
+    let password = if run.values.is_set("interactive") { password::ask_new(&user)? } else { password::read()? };
     let (mut client, printer) = run.client().await?;
-    let password = if interactive { password::ask_new(&user)? } else { password::read()? };
     let deadline = client.command_deadline();
     let request = pb::AuthUserChangePasswordRequest { name: user, password, ..Default::default() };
     let reply = client.call(request, deadline).await?;

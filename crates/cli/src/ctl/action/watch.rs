@@ -24,17 +24,32 @@ const LINES_AHEAD_MAX: usize = 1;
 const PROGRESS_WAITING_MAX: usize = 8;
 const KEY_VARIABLE: &str = "ETCDCTL_WATCH_KEY";
 const RANGE_END_VARIABLE: &str = "ETCDCTL_WATCH_RANGE_END";
+const PREFIX_AND_RANGE_END: &str = "`range_end` and `--prefix` are mutually exclusive";
 
 /// `watch`
 pub(crate) async fn watch(mut run: Invocation) -> Result<(), Failure> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     if run.values.is_set("interactive") {
+        check_variables(&variable)?;
         let (client, printer) = run.client().await?;
-        return interactive(client, printer).await;
+        return interactive(client, printer, &variable).await;
     }
-    let wish = Wish::read(&run.values, |variable| std::env::var(variable).ok().filter(|value| !value.is_empty()))?;
+    let wish = Wish::read(&run.values, &variable)?;
     let (client, printer) = run.client().await?;
     let watch = Watch::new(client, wish.create);
     follow(watch, printer, &wish.command, None).await
+}
+
+/// A range without a key is a slip.
+fn check_variables(variable: &dyn Fn(&str) -> Option<String>) -> Result<(), Failure> {
+    match (variable(KEY_VARIABLE), variable(RANGE_END_VARIABLE)) {
+        (None, Some(range_end)) => {
+            let range_end = quote(&word::bytes(&range_end));
+            let message = format!("{KEY_VARIABLE} is empty but got {RANGE_END_VARIABLE}={range_end}");
+            Err(Failure::arguments(message))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What is to be watched, and what to run for each event.
@@ -46,7 +61,8 @@ struct Wish {
 
 impl Wish {
     /// Reads the words and flags of `watch`; where no word names the key, variables do.
-    fn read(values: &Values, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
+    fn read(values: &Values, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, Failure> {
+        check_variables(variable)?;
         let wrong = |detail: &str| Failure::arguments(format!("bad number of arguments{detail}"));
         let (range, command) = values.words.split_at(values.words_before_dashes.unwrap_or(values.words.len()));
         if values.words_before_dashes.is_some() && command.is_empty() {
@@ -55,16 +71,13 @@ impl Wish {
         let (key, range_end) = match (variable(KEY_VARIABLE), variable(RANGE_END_VARIABLE), range) {
             (Some(_), _, [_, ..]) => return Err(wrong(" (found conflicting environment key)")),
             (Some(key), range_end, []) => (key, range_end),
-            (None, Some(range_end), []) => {
-                let range_end = quote(range_end.as_bytes());
-                let message = format!("{KEY_VARIABLE} is empty but got {RANGE_END_VARIABLE}={range_end}");
-                return Err(Failure::arguments(message));
-            }
-            (None, None, []) => return Err(wrong("")),
-            (None, _, [key, rest @ ..]) => (key.clone(), rest.first().cloned()),
+            (None, _, []) => return Err(wrong("")),
+            (None, _, [key, range_end]) => (key.clone(), Some(range_end.clone())),
+            // More words than a range has leave the key alone.
+            (None, _, [key, ..]) => (key.clone(), None),
         };
         let (key, range_end) = match (values.is_set("prefix"), range_end) {
-            (true, Some(_)) => return Err(Failure::arguments("`range_end` and `--prefix` are mutually exclusive")),
+            (true, Some(_)) => return Err(Failure::arguments(PREFIX_AND_RANGE_END)),
             (true, None) if key.is_empty() => (b"\0".to_vec(), b"\0".to_vec()),
             (true, None) => (word::bytes(&key), prefix_end(&word::bytes(&key))),
             (false, range_end) => (word::bytes(&key), word::bytes(&range_end.unwrap_or_default())),
@@ -145,7 +158,11 @@ async fn run_for_event(
 }
 
 /// Reads lines that start watches, and shows all of them at once.
-async fn interactive(client: Client, printer: Printer) -> Result<(), Failure> {
+async fn interactive(
+    client: Client,
+    printer: Printer,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<(), Failure> {
     let (lines, mut typed) = mpsc::channel(LINES_AHEAD_MAX);
     // A thread, because a terminal cannot be waited for together with the network.
     std::thread::spawn(move || {
@@ -165,7 +182,7 @@ async fn interactive(client: Client, printer: Printer) -> Result<(), Failure> {
             Some(ended) = watches.next() => return ended,
         };
         let line = line.map_err(|fault| Failure::input(format!("error reading watch request line: {fault}")))?;
-        match Typed::read(&line)? {
+        match Typed::read(&line, variable)? {
             Typed::Watch(wish) => {
                 let watch = Watch::new(client.clone(), wish.create);
                 let listening = progress.subscribe();
@@ -188,22 +205,29 @@ enum Typed {
 }
 
 impl Typed {
-    fn read(line: &str) -> Result<Self, Failure> {
+    fn read(line: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, Failure> {
         let words = line::split(line).map_err(|fault| Failure::input(fault.to_string()))?;
         match words.first().map(String::as_str) {
             None => Ok(Self::Nonsense(format!("Invalid command: {line} (watch and progress supported)"))),
             Some("progress") => Ok(Self::Progress),
+            Some("watch") if words.len() < 2 && variable(KEY_VARIABLE).is_none() => {
+                Ok(Self::Nonsense(format!("Invalid command {line} (command type or key is not provided)")))
+            }
             Some("watch") => {
                 let flags: Vec<&'static Flag> = tree::WATCH.flags.iter().collect();
                 let values = Values::read(&flags, &words[1..]).map_err(|fault| match fault {
                     Fault::Help => Failure::arguments("help requested"),
                     Fault::Message(message) => Failure::arguments(message),
                 })?;
-                if values.words.is_empty() {
-                    let message = format!("Invalid command {line} (command type or key is not provided)");
-                    return Ok(Self::Nonsense(message));
+                if values.words_before_dashes == Some(0) && variable(KEY_VARIABLE).is_none() {
+                    return Ok(Self::Nonsense(format!("Invalid command {line} (bad number of arguments)")));
                 }
-                Wish::read(&values, |_| None).map(Self::Watch)
+                match Wish::read(&values, variable) {
+                    Err(failure) if failure.message == PREFIX_AND_RANGE_END => {
+                        Ok(Self::Nonsense(format!("Invalid command {line} ({})", failure.message)))
+                    }
+                    wish => wish.map(Self::Watch),
+                }
             }
             Some(_) => Ok(Self::Nonsense(format!("Invalid command {line} (only support watch)"))),
         }
@@ -219,7 +243,7 @@ mod tests {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         let values = Values::read(&flags, &words).expect("readable flags");
         let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        Wish::read(&values, find)
+        Wish::read(&values, &find)
     }
 
     fn check(line: &str, variables: &[(&str, &str)], key: &str, range_end: &str, command: &[&str]) {
@@ -233,7 +257,7 @@ mod tests {
         check("a --rev 3", &[], "a", "", &[]);
         check("a z -- echo hi --prefix", &[], "a", "z", &["echo", "hi", "--prefix"]);
         check("--prefix a", &[], "a", "b", &[]);
-        check("a echo hi", &[], "a", "echo", &[]);
+        check("a echo hi", &[], "a", "", &[]);
         check("-- echo", &[(KEY_VARIABLE, "k"), (RANGE_END_VARIABLE, "z")], "k", "z", &["echo"]);
         check("--prefix", &[(KEY_VARIABLE, "k")], "k", "l", &[]);
     }
@@ -254,13 +278,20 @@ mod tests {
     #[test]
     fn typed_lines() {
         let nonsense = |text: &str| Ok(Typed::Nonsense(text.to_owned()));
-        assert_eq!(Typed::read(""), nonsense("Invalid command:  (watch and progress supported)"));
-        assert_eq!(Typed::read("foo"), nonsense("Invalid command foo (only support watch)"));
-        assert_eq!(Typed::read("watch"), nonsense("Invalid command watch (command type or key is not provided)"));
-        assert_eq!(Typed::read("progress"), Ok(Typed::Progress));
-        assert_eq!(Typed::read("watch a --bogus"), Err(Failure::arguments("unknown flag: --bogus")));
-        let Ok(Typed::Watch(wish)) = Typed::read(r#"watch "a b" --rev 4 -- echo"#) else { panic!("no watch") };
+        let read = |line: &str| Typed::read(line, &|_| None);
+        assert_eq!(read(""), nonsense("Invalid command:  (watch and progress supported)"));
+        assert_eq!(read("foo"), nonsense("Invalid command foo (only support watch)"));
+        assert_eq!(read("watch"), nonsense("Invalid command watch (command type or key is not provided)"));
+        assert_eq!(read("progress"), Ok(Typed::Progress));
+        assert_eq!(read("watch a --bogus"), Err(Failure::arguments("unknown flag: --bogus")));
+        let Ok(Typed::Watch(wish)) = read(r#"watch "a b" --rev 4 -- echo"#) else { panic!("no watch") };
         assert_eq!((wish.create.key.as_ref(), wish.create.start_revision), (&b"a b"[..], 4));
         assert_eq!(wish.command, ["echo"]);
+        assert_eq!(read("watch --rev 4"), Err(Failure::arguments("bad number of arguments")));
+        let with_key = |line: &str| Typed::read(line, &|name| (name == KEY_VARIABLE).then(|| "k".to_owned()));
+        let Ok(Typed::Watch(wish)) = with_key("watch") else { panic!("no watch") };
+        assert_eq!(wish.create.key.as_ref(), b"k");
+        let message = "bad number of arguments (found conflicting environment key)";
+        assert_eq!(with_key("watch a"), Err(Failure::arguments(message)));
     }
 }

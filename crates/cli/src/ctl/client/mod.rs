@@ -5,7 +5,11 @@
 
 mod call;
 mod connect;
+mod dial;
 mod session;
+mod srv;
+mod target;
+mod tls;
 mod watch;
 
 use std::sync::Arc;
@@ -17,19 +21,27 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 
 pub(crate) use call::Call;
+pub(crate) use connect::{Route, connect};
+pub(crate) use dial::dial;
 pub(crate) use session::{KeepAlive, Session};
+pub(crate) use srv::{Discovery, look_up};
+pub(crate) use tls::{Tls, TlsFiles, Verification};
 pub(crate) use watch::{Watch, WatchReply};
 
 use self::call::Repeat;
+use self::dial::DialError;
 use super::failure::{self, CallError, Failure};
 use super::settings::{Identity, Settings};
+use crate::command_line::go_text::quote;
 
 /// How long to wait before a reading call is repeated.
 const REPEAT_PAUSE: Duration = Duration::from_millis(25);
 /// The metadata key under which etcd looks for a token.
-const TOKEN_KEY: &str = "token";
+pub(crate) const TOKEN_KEY: &str = "token";
+/// The metadata by which a stream asks to be ended when its member loses the leader.
+const LEADER_KEY: &str = "hasleader";
 /// What a server says of a login while it asks nobody for a name.
-const AUTH_IS_OFF: &str = "etcdserver: authentication is not enabled";
+pub(crate) const AUTH_IS_OFF: &str = "etcdserver: authentication is not enabled";
 /// What a server says of a token that it does not know or no longer takes.
 const TOKEN_IS_STALE: [&str; 2] = ["etcdserver: invalid auth token", "etcdserver: revision of auth store is old"];
 
@@ -40,18 +52,20 @@ pub(crate) type Deadline = Option<Instant>;
 #[derive(Clone)]
 pub(crate) struct Client {
     settings: Arc<Settings>,
-    endpoints: Arc<[String]>,
+    route: Arc<Route>,
     /// The endpoint to try first.
     preferred: usize,
     channel: Option<Channel>,
     token: Option<MetadataValue<Ascii>>,
+    /// Why there is no connection; for the user, if there is none to the end.
+    unreachable: Option<DialError>,
 }
 
 impl Client {
     /// A client of the endpoints of the settings, logged in if they name a user.
     ///
     /// # Errors
-    /// No endpoint, one that would need TLS, or a login that failed.
+    /// No endpoint, one that cannot be reached whatever runs there, or a login that failed.
     pub(crate) async fn new(settings: &Arc<Settings>) -> Result<Self, Failure> {
         Self::of_endpoints(settings, settings.endpoints.clone()).await
     }
@@ -64,22 +78,21 @@ impl Client {
         if endpoints.is_empty() {
             return Err(Failure::new(failure::CONNECTION, "etcdclient: no available endpoints"));
         }
-        for endpoint in &endpoints {
-            connect::check(endpoint, settings.transport_is_secure)
-                .map_err(|message| Failure::new(failure::SERVER, message))?;
-        }
+        let route = Route::read(&endpoints, settings.tls.as_ref());
+        let route = route.map_err(|message| Failure::new(failure::SERVER, message))?;
         let mut client = Self {
             settings: Arc::clone(settings),
-            endpoints: endpoints.into(),
+            route: Arc::new(route),
             preferred: 0,
             channel: None,
             token: None,
+            unreachable: None,
         };
         match &settings.identity {
             Identity::Nobody => {}
             Identity::Token(token) => client.token = Some(ascii(token)?),
             Identity::Login { name, password } => {
-                let deadline = deadline_after(settings.dial_timeout.max(settings.command_timeout));
+                let deadline = deadline_after(settings.dial_timeout).filter(|_| !settings.dial_timeout.is_zero());
                 client
                     .log_in(name, password, deadline)
                     .await
@@ -126,12 +139,9 @@ impl Client {
                 Err(status) => status,
             };
             let error = self.judge(&status);
-            if TOKEN_IS_STALE.contains(&error.message.as_str())
-                && !logged_in_again
-                && let Identity::Login { name, password } = &Arc::clone(&self.settings).identity
-            {
+            if TOKEN_IS_STALE.contains(&error.message.as_str()) && !logged_in_again {
                 logged_in_again = true;
-                self.log_in(name, password, deadline).await?;
+                self.renew_token(error).await?;
                 continue;
             }
             if error.code != tonic::Code::Unavailable || Request::REPEAT == Repeat::Never {
@@ -147,11 +157,29 @@ impl Client {
         if let Some(channel) = &self.channel {
             return Ok(channel.clone());
         }
-        let connecting = connect::connect_any(&self.settings, &self.endpoints, self.preferred);
-        let (endpoint, channel) = before(deadline, connecting).await?;
+        let connecting = connect::connect_any(&self.settings, &self.route, self.preferred, &mut self.unreachable);
+        let connected = before(deadline, connecting).await;
+        if let (Err(_), Some(DialError(reason))) = (&connected, &self.unreachable) {
+            self.tell_unreachable(reason);
+        }
+        let (endpoint, channel) = connected?;
+        self.unreachable = None;
         self.preferred = endpoint;
         self.channel = Some(channel.clone());
         Ok(channel)
+    }
+
+    /// Says why nothing could be reached, in the form of the log lines of etcd's client: the error that follows says
+    /// only that the time is over.
+    fn tell_unreachable(&self, reason: &str) {
+        let text = |text: &str| serde_json::Value::from(text).to_string();
+        let endpoints: Vec<String> = self.route.targets.iter().map(|target| text(&target.name)).collect();
+        let error = text(&format!("connection error: desc = {}", quote(reason.as_bytes())));
+        eprintln!(
+            "{{\"level\":\"warn\",\"logger\":\"etcd-client\",\"msg\":\"no endpoint can be reached\",\"endpoints\":[{}],\
+             \"error\":{error}}}",
+            endpoints.join(",")
+        );
     }
 
     /// Wraps a message into a request that carries the token and the time that is left.
@@ -163,6 +191,13 @@ impl Client {
         if let Some(deadline) = deadline {
             request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         }
+        request
+    }
+
+    /// Wraps the messages of a stream, which is to end when its member has no leader: another member may have one.
+    pub(crate) fn stream_request<Messages>(&self, messages: Messages) -> tonic::Request<Messages> {
+        let mut request = self.request(messages, None);
+        request.metadata_mut().insert(LEADER_KEY, MetadataValue::from_static("true"));
         request
     }
 
@@ -178,7 +213,20 @@ impl Client {
     /// Makes the next call connect anew, to another endpoint if there are several.
     pub(crate) fn leave_endpoint(&mut self) {
         self.channel = None;
-        self.preferred = (self.preferred + 1) % self.endpoints.len();
+        self.preferred = (self.preferred + 1) % self.route.targets.len();
+    }
+
+    /// Logs in anew if an error says that the token is too old and there is a name to log in with.
+    ///
+    /// # Errors
+    /// The error itself, or that of the login.
+    pub(crate) async fn renew_token(&mut self, error: CallError) -> Result<(), CallError> {
+        match &Arc::clone(&self.settings).identity {
+            Identity::Login { name, password } if TOKEN_IS_STALE.contains(&error.message.as_str()) => {
+                self.log_in(name, password, self.command_deadline()).await
+            }
+            _ => Err(error),
+        }
     }
 
     async fn log_in(&mut self, name: &str, password: &str, deadline: Deadline) -> Result<(), CallError> {

@@ -59,7 +59,7 @@ impl KeepAlive {
                 let (mut requests, outgoing) = mpsc::channel(RENEWALS_IN_FLIGHT_MAX);
                 requests.send(request).await.expect("the receiver is held here");
                 let channel = self.client.connection(None).await?;
-                let outgoing = self.client.request(outgoing, None);
+                let outgoing = self.client.stream_request(outgoing);
                 let replies = LeaseClient::new(channel).lease_keep_alive(outgoing).await;
                 let replies = replies.map_err(|status| self.client.judge(&status))?.into_inner();
                 self.stream.insert((requests, replies))

@@ -66,11 +66,10 @@ impl Watch {
             if self.stream.is_none() {
                 match self.open().await {
                     Ok(stream) => self.stream = Some(stream),
-                    Err(error) if error.code == tonic::Code::Unavailable => {
-                        tokio::time::sleep(RESUME_PAUSE).await;
-                        continue;
-                    }
-                    Err(error) => return WatchReply { ended: Some(error.to_string()), ..WatchReply::default() },
+                    Err(error) => match self.recover(error).await {
+                        Ok(()) => continue,
+                        Err(error) => return WatchReply { ended: Some(error.to_string()), ..WatchReply::default() },
+                    },
                 }
             }
             let (_, replies) = self.stream.as_mut().expect("opened above");
@@ -84,14 +83,24 @@ impl Watch {
                 Err(status) => {
                     self.stream = None;
                     let error = self.client.judge(&status);
-                    if error.code != tonic::Code::Unavailable {
+                    if error.code == tonic::Code::Unavailable {
+                        self.client.leave_endpoint();
+                    }
+                    if let Err(error) = self.recover(error).await {
                         return WatchReply { ended: Some(error.to_string()), ..WatchReply::default() };
                     }
-                    self.client.leave_endpoint();
-                    tokio::time::sleep(RESUME_PAUSE).await;
                 }
             }
         }
+    }
+
+    /// Gets ready to make the watch again, if another attempt may fare better.
+    async fn recover(&mut self, error: CallError) -> Result<(), CallError> {
+        if error.code != tonic::Code::Unavailable {
+            self.client.renew_token(error).await?;
+        }
+        tokio::time::sleep(RESUME_PAUSE).await;
+        Ok(())
     }
 
     /// Asks the server to say how far the watch is; the answer comes as a reply without events.
@@ -108,7 +117,7 @@ impl Watch {
         let request_union = Some(RequestUnion::CreateRequest(self.create.clone()));
         requests.send(pb::WatchRequest { request_union }).await.expect("the receiver is held here");
         let channel = self.client.connection(None).await?;
-        let outgoing = self.client.request(outgoing, None);
+        let outgoing = self.client.stream_request(outgoing);
         let receive_bytes_max = self.client.settings().receive_bytes_max;
         let replies = WatchClient::new(channel).max_decoding_message_size(receive_bytes_max).watch(outgoing).await;
         match replies {

@@ -20,6 +20,7 @@ fn load() -> Load {
         preparation: Preparation::None,
         timeout: Duration::from_secs(10),
         threads: 1,
+        access: Default::default(),
     }
 }
 
