@@ -14,7 +14,7 @@ use crate::run;
 const GO_MINOR_MIN: u32 = 26;
 
 /// The packages of tests/go that hold tests, in the order they run: what answers fastest comes first.
-pub(crate) const SUITES: [&str; 6] = ["conformance", "scripts", "etcdctl", "tls", "random", "cluster"];
+pub(crate) const SUITES: [&str; 7] = ["conformance", "scripts", "etcdctl", "tls", "random", "backup", "cluster"];
 
 /// Where the programs are.
 pub(crate) fn test_bin() -> PathBuf {
@@ -31,6 +31,8 @@ pub(crate) fn suite(name: &str) -> Command {
         ("PEER_BIN", bin.join("etcd-peer")),
         ("PEER_CTL", bin.join("etcdctl-peer")),
         ("OLD_CTL", bin.join("etcdctl-old")),
+        ("QUORATE_UTL", bin.join("etcdutl")),
+        ("PEER_UTL", bin.join("etcdutl-peer")),
     ]);
     command
 }
@@ -50,6 +52,7 @@ pub(crate) fn build(server: &Path) -> Result<()> {
     let output = |name: &str| bin.join(name).display().to_string();
     go(&["build", "-o", &output("etcd-peer"), "./peer/etcd"])?;
     go(&["build", "-o", &output("etcdctl-peer"), "./peer/etcdctl"])?;
+    go(&["build", "-o", &output("etcdutl-peer"), "./peer/etcdutl"])?;
     go(&["vet", "-composites=false", "./..."])?;
     for suite in SUITES {
         go(&["test", "-vet=off", "-c", "-o", &output(&format!("{suite}.test")), &format!("./{suite}")])?;

@@ -128,6 +128,13 @@ impl Wal {
         recovery::identity_of(disk, folder)
     }
 
+    /// Reads a folder's log without opening it for writing; `None`: there is none. On a disk that refuses to be changed
+    /// nothing is, a torn tail included.
+    pub fn read(disk: &dyn Disk, folder: &str) -> Result<Option<(Identity, Recovered)>, DiskError> {
+        let Some(identity) = Self::identity_of(disk, folder)? else { return Ok(None) };
+        Ok(Some((identity, recovery::recover(disk, folder, identity)?.recovered)))
+    }
+
     /// Opens a folder's log, or makes one in an empty folder. A torn tail is cut off, durably.
     ///
     /// Fails when the log is damaged, of an unknown version, or somebody else's.

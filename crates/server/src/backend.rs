@@ -5,12 +5,15 @@
 use crate::config::duration;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
+use crate::threads::apply::ApplyTask;
+use crate::threads::queue::Sender;
 use crate::waiting::Waiting;
 use parking_lot::Mutex;
 use quorate_node::api::{Input, NodeStatus, Refusal};
 use quorate_proto::Message;
 use quorate_proto::quoratepb::command::Operation;
 use quorate_proto::quoratepb::{Caller, Command};
+use quorate_store::export::Moment;
 use quorate_store::outcome::Reply;
 use quorate_store::reader::StoreReader;
 use rand::Rng;
@@ -85,6 +88,8 @@ struct Inner {
     identity: Identity,
     limits: Limits,
     mailbox: Arc<Mailbox>,
+    /// The way to the store's owner.
+    apply: Sender<ApplyTask>,
     waiting: Arc<Waiting>,
     /// Commands of calls that were polled in the same round of the network thread, on their way to the mailbox.
     gathered: Mutex<Vec<Command>>,
@@ -165,6 +170,7 @@ pub(crate) struct BackendParts {
     pub(crate) identity: Identity,
     pub(crate) limits: Limits,
     pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) apply: Sender<ApplyTask>,
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) status: StatusBoard,
     pub(crate) clock: Clock,
@@ -174,8 +180,18 @@ pub(crate) struct BackendParts {
 
 impl Backend {
     pub(crate) fn new(parts: BackendParts) -> Self {
-        let BackendParts { reader, identity, limits, mailbox, waiting, status, clock, election_timeout_ms, metrics } =
-            parts;
+        let BackendParts {
+            reader,
+            identity,
+            limits,
+            mailbox,
+            apply,
+            waiting,
+            status,
+            clock,
+            election_timeout_ms,
+            metrics,
+        } = parts;
         let call_ms = CALL_MS + 2 * election_timeout_ms;
         Self {
             inner: Arc::new(Inner {
@@ -183,6 +199,7 @@ impl Backend {
                 identity,
                 limits,
                 mailbox,
+                apply,
                 waiting,
                 gathered: Mutex::default(),
                 gathered_wake: tokio::sync::Notify::new(),
@@ -326,6 +343,13 @@ impl Backend {
         let (ticket, answer) = self.inner.waiting.enter_lease(self.deadline_ms())?;
         self.inner.mailbox.post(Input::AskLease { ticket, id });
         answer.await.map_err(|_| CallError::TimedOut)
+    }
+    /// The store as it is, to be read while it goes on.
+    pub async fn moment(&self) -> Result<Moment, CallError> {
+        let (answer, moment) = oneshot::channel();
+        let busy = || CallError::Refused(Refusal::TooManyRequests);
+        self.inner.apply.try_send(ApplyTask::Moment(answer)).map_err(|_| busy())?;
+        moment.await.map_err(|_| CallError::TimedOut)
     }
     /// Returns when everything that a compaction made unreachable is forgotten here (`physical`).
     pub async fn wait_compacted(&self, revision: i64) -> Result<(), CallError> {

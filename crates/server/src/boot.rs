@@ -27,6 +27,8 @@ use crate::threads::{self, TASKS_MAX};
 use crate::tls::{Endpoint, Security, TlsAcceptor, TlsDialer};
 use crate::waiting::{COMMANDS_MAX, Waiting};
 use anyhow::{Context, bail, ensure};
+use quorate_folder::layout::{REVISION_LOG, WAL_SEGMENT_BYTES};
+use quorate_folder::lock::lock_folder;
 use quorate_node::Node;
 use quorate_node::api::{Input, NodeConfig, NodeStatus, StorePoint};
 use quorate_node::wal::{self, Wal, WalConfig};
@@ -35,9 +37,8 @@ use quorate_proto::quoratepb::command::Operation;
 use quorate_proto::quoratepb::{ClusterVersionSet, ConfState, MemberPublish};
 use quorate_store::disk::Disk;
 use quorate_store::reader::StoreStats;
-use quorate_store::revlog::RevLogConfig;
 use quorate_store::store::{Bootstrap, Store, StoreConfig};
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
@@ -46,13 +47,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
-/// A segment of the log, bytes. The log keeps one that grows and up to two spares beside what followers may need, so this
-/// is what an idle member's log costs, three times.
-const WAL_SEGMENT_BYTES: u64 = 16 << 20;
-/// A segment of the revision log, bytes: what one rewriting moves at the most.
-const REVISION_SEGMENT_BYTES: u32 = 16 << 20;
-/// Revisions kept in memory before they are written to their file, bytes.
-const REVISION_BUFFER_BYTES: usize = 256 << 10;
 /// Commands joined into one raft entry, bytes, unless one command alone is larger.
 const ENTRY_BYTES: usize = 1 << 20;
 /// What a request may grow by on its way into the log, bytes.
@@ -65,8 +59,6 @@ const LEADERLESS_MS_MAX: u64 = 5_000;
 const CLIENT_CONNECTIONS_MAX: usize = 65_536;
 /// Helper threads (name resolution, snapshots, hashes) at the most.
 const BLOCKING_THREADS_MAX: usize = 16;
-/// How long a start waits for an older process to let go of the data folder.
-const LOCK_WAIT: Duration = Duration::from_secs(1);
 /// Pause before something that failed is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// How long a leader that stops waits for its successor.
@@ -196,30 +188,6 @@ fn lock_folders(config: &Config) -> anyhow::Result<Vec<File>> {
     Ok(locks)
 }
 
-fn lock_folder(folder: &Path, durability: Durability) -> anyhow::Result<File> {
-    create_folder_durably(folder, durability).with_context(|| format!("cannot create {}", folder.display()))?;
-    let path = folder.join("lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
-    let deadline = Instant::now() + LOCK_WAIT;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(RETRY_PAUSE),
-            Err(TryLockError::WouldBlock) => {
-                bail!("another process uses {}: stop it, or choose another --data-dir", folder.display())
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
-            }
-        }
-    }
-}
-
 struct Data {
     store: Store,
     wal: Wal,
@@ -274,9 +242,7 @@ fn open_data(config: &Config, metrics: &Metrics) -> anyhow::Result<Data> {
             config.data_dir.display()
         );
     }
-    let store_config = StoreConfig {
-        revlog: RevLogConfig { segment_bytes: REVISION_SEGMENT_BYTES, buffer_bytes: REVISION_BUFFER_BYTES },
-    };
+    let store_config = StoreConfig { revlog: REVISION_LOG };
     let initial_members = bootstrap.members.clone();
     let store = Store::open(member_disk, "store", store_config, bootstrap)
         .with_context(|| format!("in {}", member_folder.display()))?;
@@ -391,6 +357,7 @@ fn start_threads(
             slow_apply: config.operability.warning_apply_duration,
         },
         mailbox: mailbox.clone(),
+        apply: apply_tasks.clone(),
         waiting: waiting.clone(),
         status: status.clone(),
         clock,

@@ -17,7 +17,7 @@ mod http;
 mod listen;
 pub mod logging;
 mod mailbox;
-pub mod member_ids;
+pub use quorate_folder::member_ids;
 pub mod metrics;
 mod peer;
 mod shutdown;

@@ -9,6 +9,7 @@ use crate::auth::AuthView;
 use crate::compaction::Compaction;
 use crate::disk::Disk;
 use crate::error::DiskError;
+use crate::export::Moment;
 use crate::hash::CompactionHashes;
 use crate::home::{Home, Received, SnapshotSink, SnapshotSource};
 use crate::key_index::{KeyIndex, Version};
@@ -22,16 +23,16 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use prost::Message;
 use quorate_proto::etcdserverpb::Member;
-use quorate_proto::quoratepb::{Checkpoint, CommandBatch, ConfState, LeaseRecord, MemberChange};
+use quorate_proto::quoratepb::{Checkpoint, CommandBatch, ConfState, LeaseRecord, MemberChange, SegmentRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
 /// Commands applied under one hold of the lock, so that readers wait some 100 us at the most.
 const COMMANDS_PER_TURN: usize = 64;
 /// The revision of an empty store, as in etcd.
-const FIRST_REVISION: i64 = 1;
+pub(crate) const FIRST_REVISION: i64 = 1;
 
 /// Sizes that a member may choose for itself.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +97,7 @@ impl Store {
     /// Opens the store below `root`, or makes a new one.
     pub fn open(disk: Arc<dyn Disk>, root: &str, config: StoreConfig, bootstrap: Bootstrap) -> Result<Self, DiskError> {
         let (home, checkpoint) = Home::open(disk.clone(), root)?;
+        let is_new = checkpoint.is_none();
         let checkpoint = checkpoint.unwrap_or_else(|| Checkpoint {
             revision: FIRST_REVISION,
             compact_revision: -1,
@@ -132,7 +134,7 @@ impl Store {
             compaction: Compaction::resume(compact_revision),
         };
         store.count_sizes();
-        if store.core.applied_index.load(Relaxed) == 0 {
+        if is_new {
             // The cluster's first members must be known at the next start even before anything is applied.
             store.checkpoint()?;
         }
@@ -270,36 +272,46 @@ impl Store {
 
     fn write_checkpoint(&mut self) -> Result<Checkpoint, DiskError> {
         let segments = self.log.sync()?;
-        let checkpoint = {
-            let state = self.core.state.read();
-            Checkpoint {
-                applied_index: state.applied_index,
-                applied_term: state.applied_term,
-                conf_state: Some(self.conf_state.clone()),
-                revision: state.revision,
-                compact_revision: state.compact_revision,
-                segments,
-                leases: state.leases.records(),
-                alarms: state.alarm_members(),
-                members: state.members.values().cloned().collect(),
-                removed_members: state.removed_members.iter().copied().collect(),
-                cluster_version: state.cluster_version.clone(),
-                digest: state.digest,
-                live_bytes: self.log.live_bytes(),
-                lease_count: state.leases.count(),
-                auth: state.auth.record(),
-            }
-        };
+        let checkpoint = self.checkpoint_of(segments);
         self.home.write_checkpoint(&checkpoint)?;
         self.log.checkpointed()?;
         self.bytes_since_checkpoint = 0;
         Ok(checkpoint)
     }
 
+    /// The store as it is, its records in `segments`.
+    fn checkpoint_of(&self, segments: Vec<SegmentRef>) -> Checkpoint {
+        let state = self.core.state.read();
+        Checkpoint {
+            applied_index: state.applied_index,
+            applied_term: state.applied_term,
+            conf_state: Some(self.conf_state.clone()),
+            revision: state.revision,
+            compact_revision: state.compact_revision,
+            segments,
+            leases: state.leases.records(),
+            alarms: state.alarm_members(),
+            members: state.members.values().cloned().collect(),
+            removed_members: state.removed_members.iter().copied().collect(),
+            cluster_version: state.cluster_version.clone(),
+            digest: state.digest,
+            live_bytes: self.log.live_bytes(),
+            lease_count: state.leases.count(),
+            auth: state.auth.record(),
+        }
+    }
+
     /// A snapshot of the store as it is; writes a checkpoint.
     pub fn snapshot(&mut self) -> Result<BuiltSnapshot, DiskError> {
         let checkpoint = self.write_checkpoint()?;
         Ok(BuiltSnapshot { checkpoint, segments: self.log.view() })
+    }
+
+    /// The store as it is, to be read while it goes on. Touches no disk: nothing of it needs to be durable.
+    pub fn moment(&self) -> Moment {
+        let snapshot =
+            BuiltSnapshot { checkpoint: self.checkpoint_of(self.log.references()), segments: self.log.view() };
+        Moment { snapshot, compacted_revision: self.core.compacted_revision.load(Acquire) }
     }
 
     /// Begins to receive a snapshot beside the store in use.

@@ -29,9 +29,12 @@ type Binaries struct {
 	Control     string // our etcdctl
 	PeerControl string // real etcdctl 3.7.3
 	OldControl  string // etcdctl 3.4, as distributions ship it
+	Utility     string // our etcdutl
+	PeerUtility string // real etcdutl 3.7.3
 }
 
-// Programs finds the binaries: from the environment (QUORATE_BIN, PEER_BIN, QUORATE_CTL, PEER_CTL, OLD_CTL),
+// Programs finds the binaries: from the environment (QUORATE_BIN, PEER_BIN, QUORATE_CTL, PEER_CTL, OLD_CTL,
+// QUORATE_UTL, PEER_UTL),
 // else where `cargo xtask test` puts them.
 func Programs(t testing.TB) Binaries {
 	t.Helper()
@@ -41,6 +44,8 @@ func Programs(t testing.TB) Binaries {
 		Control:     program(t, "QUORATE_CTL", "etcdctl"),
 		PeerControl: program(t, "PEER_CTL", "etcdctl-peer"),
 		OldControl:  program(t, "OLD_CTL", "etcdctl-old"),
+		Utility:     program(t, "QUORATE_UTL", "etcdutl"),
+		PeerUtility: program(t, "PEER_UTL", "etcdutl-peer"),
 	}
 }
 

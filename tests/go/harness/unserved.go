@@ -32,7 +32,6 @@ var unserved = map[Area][]string{
 		"/etcdserverpb.Cluster/MemberAdd", "/etcdserverpb.Cluster/MemberRemove", "/etcdserverpb.Cluster/MemberUpdate",
 		"/etcdserverpb.Cluster/MemberPromote",
 	},
-	Snapshots:  {"/etcdserverpb.Maintenance/Snapshot"},
 	Downgrades: {"/etcdserverpb.Maintenance/Downgrade"},
 	Gateway: {
 		"POST /v3/kv/put", "POST /v3/kv/range", "POST /v3/kv/txn", "POST /v3/watch", "POST /v3/lease/grant", "POST /v3/maintenance/status",

@@ -56,6 +56,14 @@ pub(crate) fn help_topic<Action>(root: &'static Command<Action>, program: &str, 
     }
 }
 
+/// The usage text of the command that the words name.
+pub(crate) fn usage_for<Action>(root: &'static Command<Action>, program: &str, arguments: &[String]) -> String {
+    match find(root, program, arguments) {
+        Ok((path, _)) => usage::usage(&path, program),
+        Err(refusal) => refusal,
+    }
+}
+
 /// Every flag that the last command of the path takes.
 pub(crate) fn flags_of<Action>(path: &[&'static Command<Action>]) -> Vec<&'static Flag> {
     let own = path.last().into_iter().flat_map(|command| command.flags);

@@ -8,7 +8,7 @@ mod action;
 pub(crate) mod client;
 mod entry;
 mod failure;
-mod print;
+pub(crate) mod print;
 mod settings;
 mod tree;
 

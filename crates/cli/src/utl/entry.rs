@@ -1,33 +1,12 @@
-//! From the words of the command line to the exit code, and the tree of commands.
+//! From the words of the command line to the exit code.
 //!
-//! Not here: how words are read (`command_line`). The invariant: names and texts are etcdutl's.
+//! Not here: how words are read (`command_line`), the tree of commands (`tree`), what they do.
 
+use super::failure::Failure;
+use super::tree::{Action, ROOT};
 use crate::command_line::Called;
-use crate::command_line::flag::{Flag, Kind};
-use crate::command_line::select::{Selection, help_topic, select};
-use crate::command_line::tree::Command;
-
-/// What a command does with its words.
-#[derive(Clone, Copy)]
-enum Action {
-    Help,
-    Version,
-}
-
-static ROOT: Command<Action> = Command {
-    inherited: &[
-        Flag::new("write-out", Kind::Text, "").short('w').or("simple"),
-        Flag::new("timeout", Kind::Duration, "").or("10s"),
-    ],
-    ..Command::parent(
-        "etcdutl",
-        "",
-        &[
-            Command::leaf("help [command]", "Help about any command", Action::Help),
-            Command::leaf("version", "Prints the version of etcdutl", Action::Version),
-        ],
-    )
-};
+use crate::command_line::flag::Values;
+use crate::command_line::select::{Selection, help_topic, select, usage_for};
 
 /// Runs etcdutl's commands; `arguments` are the words behind the program's name. Answers the exit code.
 pub fn main(arguments: Vec<String>, called: Called) -> i32 {
@@ -35,16 +14,50 @@ pub fn main(arguments: Vec<String>, called: Called) -> i32 {
         Called::AsEtcd => "etcdutl",
         Called::AsQuorate => "quorate utl",
     };
-    finish(select(&ROOT, program, &arguments), program)
+    match select(&ROOT, program, &arguments) {
+        Selection::Run(action, values) => run(*action, &values, program, &arguments),
+        selection => show(selection),
+    }
 }
 
-fn finish(selection: Selection<Action>, program: &str) -> i32 {
-    match selection {
-        Selection::Run(Action::Help, values) => finish(help_topic(&ROOT, program, &values.words), program),
-        Selection::Run(Action::Version, _) => {
+fn run(action: Action, values: &Values, program: &str, arguments: &[String]) -> i32 {
+    match action {
+        Action::Help => show(help_topic(&ROOT, program, &values.words)),
+        Action::Version => {
             println!("etcdutl version: 3.7.3\nAPI version: 3.7");
             0
         }
+        Action::Run { required, words, run } => {
+            if let Some(reason) = misuse(values, required, words) {
+                eprint!("Error: {reason}\n{}\n", usage_for(&ROOT, program, arguments));
+                return 1;
+            }
+            match run(values) {
+                Ok(()) => 0,
+                Err(Failure { code, message }) => {
+                    if !message.is_empty() {
+                        eprintln!("Error: {message}");
+                    }
+                    code
+                }
+            }
+        }
+    }
+}
+
+/// What is wrong with the words and flags of a command, in cobra's words.
+fn misuse(values: &Values, required: &[&str], words: Option<usize>) -> Option<String> {
+    if let Some(count) = words.filter(|count| *count != values.words.len()) {
+        return Some(format!("accepts {count} arg(s), received {}", values.words.len()));
+    }
+    let missing: Vec<String> =
+        required.iter().filter(|name| !values.is_given(name)).map(|name| format!("\"{name}\"")).collect();
+    (!missing.is_empty()).then(|| format!("required flag(s) {} not set", missing.join(", ")))
+}
+
+fn show(selection: Selection<Action>) -> i32 {
+    match selection {
+        Selection::Run(..) => 0,
         Selection::Help(text) => {
             print!("{text}");
             0

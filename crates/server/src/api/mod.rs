@@ -20,6 +20,7 @@ mod queue;
 mod quota;
 mod range;
 mod slow;
+mod snapshot;
 mod watch;
 mod wire;
 
@@ -43,7 +44,6 @@ use method::{JudgedBy, Kind, Method, service_exists};
 use quorate_proto::Message;
 use quorate_proto::etcdserverpb::{
     DowngradeRequest, MemberAddRequest, MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest, ResponseHeader,
-    SnapshotRequest,
 };
 use quorate_proto::quoratepb::command::Operation;
 use std::pin::Pin;
@@ -51,6 +51,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, Sleep};
 
@@ -83,6 +84,8 @@ pub struct ClientSurface {
     /// What proves who calls.
     pub authenticator: Authenticator,
     quota: quota::Quota,
+    /// One for each snapshot that may be under way.
+    snapshots: Arc<Semaphore>,
 }
 
 impl ClientSurface {
@@ -95,8 +98,16 @@ impl ClientSurface {
         debug_pages: DebugPages,
         tracer: Option<Arc<Tracer>>,
     ) -> Self {
-        let quota = quota::Quota::default();
-        Self { backend, metrics, election_timeout, authenticator, debug_pages, tracer, quota }
+        Self {
+            backend,
+            metrics,
+            election_timeout,
+            authenticator,
+            debug_pages,
+            tracer,
+            quota: quota::Quota::default(),
+            snapshots: Arc::new(Semaphore::new(snapshot::SNAPSHOTS_MAX)),
+        }
     }
 
     /// The header of an answer as of `revision`.
@@ -424,7 +435,7 @@ impl Call {
             Method::MemberRemove => self.not_implemented::<MemberRemoveRequest>(bytes),
             Method::MemberUpdate => self.not_implemented::<MemberUpdateRequest>(bytes),
             Method::MemberPromote => self.not_implemented::<MemberPromoteRequest>(bytes),
-            Method::Snapshot => self.not_implemented::<SnapshotRequest>(bytes),
+            Method::Snapshot => return snapshot::snapshot(self, bytes).await,
             Method::Downgrade => self.not_implemented::<DowngradeRequest>(bytes),
             Method::AuthEnable => auth::change_as_asked(self, bytes, Operation::AuthEnable).await,
             Method::AuthDisable => auth::change_as_asked(self, bytes, Operation::AuthDisable).await,

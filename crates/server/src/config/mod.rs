@@ -12,7 +12,6 @@ mod operability;
 mod parse;
 mod security;
 mod table;
-mod urls;
 
 #[cfg(test)]
 mod etcd_flags;
@@ -28,3 +27,5 @@ pub use operability::{AutoCompaction, LogRotation, MetricsDetail, Operability, T
 pub use parse::{ConfigError, Parsed, parse};
 pub use table::{FLAGS, Flag, Kind, Section, Standing};
 pub use urls::{Address, parse as parse_url};
+
+use quorate_folder::urls;

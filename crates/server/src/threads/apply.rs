@@ -19,6 +19,7 @@ use crate::threads::snapshots::SnapshotRoom;
 use crate::waiting::Waiting;
 use quorate_node::api::{CommittedEntry, Input, Payload, SnapshotPoint};
 use quorate_store::error::DiskError;
+use quorate_store::export::Moment;
 use quorate_store::home::SnapshotSink;
 use quorate_store::outcome::{LeaseChange, Outcome, Reply};
 use quorate_store::store::Store;
@@ -49,6 +50,8 @@ pub(crate) enum ApplyTask {
     Install(SnapshotPoint),
     /// Begin to receive a snapshot.
     Receive(oneshot::Sender<Result<SnapshotSink, DiskError>>),
+    /// Say what there is at this moment, for a backup.
+    Moment(oneshot::Sender<Moment>),
     /// Write a last checkpoint, and end.
     Stop,
 }
@@ -108,6 +111,10 @@ impl ApplyThread {
                 Ok(ApplyTask::Entries(entries)) => self.apply(entries),
                 Ok(ApplyTask::BuildSnapshot) => self.build_snapshot(),
                 Ok(ApplyTask::Install(point)) => self.install(point),
+                Ok(ApplyTask::Moment(answer)) => {
+                    // The caller may have gone.
+                    let _ = answer.send(self.store.moment());
+                }
                 Ok(ApplyTask::Receive(answer)) => {
                     // The receiver's connection may have gone.
                     let _ = answer.send(self.store.receive());

@@ -6,6 +6,7 @@
 mod framed;
 mod generations;
 mod snapshot;
+mod verify;
 
 #[cfg(test)]
 mod crash_tests;
@@ -14,3 +15,4 @@ mod tests;
 
 pub use generations::Home;
 pub use snapshot::{Received, SnapshotSink, SnapshotSource};
+pub use verify::{StoreReport, verify};

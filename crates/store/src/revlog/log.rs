@@ -275,13 +275,18 @@ impl RevLog {
         for retired in &mut self.retired {
             retired.is_unnamed = true;
         }
+        Ok(self.references())
+    }
+
+    /// What there is, as `sync` says it, of which not all may be durable.
+    pub fn references(&self) -> Vec<SegmentRef> {
         let reference = |segment: &Arc<Segment>| SegmentRef {
             id: segment.id(),
             length: segment.length(),
             sealed: segment.is_sealed(),
             dead_offsets: self.dead.get(&segment.id()).map(DeadRecords::encode).unwrap_or_default(),
         };
-        Ok(self.ordered().map(reference).collect())
+        self.ordered().map(reference).collect()
     }
 
     pub(super) fn sync_names(&mut self) -> Result<(), DiskError> {

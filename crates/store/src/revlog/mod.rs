@@ -10,6 +10,7 @@ mod footer;
 mod load;
 mod log;
 mod record;
+mod records;
 mod rewrite;
 mod scan;
 mod segment;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use log::{RevLog, RevLogConfig};
 pub use record::{LoadedEntry, Location, RECORD_OVERHEAD, Record};
+pub use records::{RecordLength, Records};
 pub use scan::Scan;
 pub use view::SegmentSet;
 

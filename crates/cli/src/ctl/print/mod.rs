@@ -6,7 +6,7 @@
 mod fields;
 mod json;
 mod simple;
-mod table;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 

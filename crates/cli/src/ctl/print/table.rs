@@ -99,7 +99,8 @@ pub(super) fn hash_row(endpoint: &str, reply: &pb::HashKvResponse) -> Vec<String
     vec![endpoint.to_owned(), reply.hash.to_string(), reply.hash_revision.to_string()]
 }
 
-fn draw(heading: &[&str], rows: &[Vec<String>]) -> String {
+/// Draws a table whose cells stand at the right.
+pub(crate) fn draw(heading: &[&str], rows: &[Vec<String>]) -> String {
     let width = |text: &str| text.trim_end().chars().count();
     let widths: Vec<usize> = heading
         .iter()

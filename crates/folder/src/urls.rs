@@ -14,7 +14,7 @@ pub struct Address {
 }
 
 /// Splits a comma separated list of URLs, checks each, sorts and removes repetitions, as etcd does.
-pub(crate) fn parse_list(text: &str) -> Result<Vec<String>, String> {
+pub fn parse_list(text: &str) -> Result<Vec<String>, String> {
     let mut urls = Vec::new();
     for item in text.split(',') {
         let item = item.trim();
@@ -81,7 +81,7 @@ fn split_host_port(authority: &str) -> Option<(&str, &str)> {
 
 impl Address {
     /// Whether it may be bound: an address, `localhost`, or nothing for all interfaces.
-    pub(crate) fn is_bindable(&self) -> bool {
+    pub fn is_bindable(&self) -> bool {
         self.host.is_empty() || self.host == "localhost" || self.host.parse::<IpAddr>().is_ok()
     }
 }
