@@ -8,8 +8,9 @@ use crate::messages::Lease;
 use crate::schema;
 use bytes::Bytes;
 use prost::Message;
+use quorate_proto::authpb;
 use quorate_proto::etcdserverpb::{AlarmMember, Member};
-use quorate_proto::quoratepb::{Checkpoint, ConfState, LeaseRecord};
+use quorate_proto::quoratepb::{AuthRecord, Checkpoint, ConfState, LeaseRecord, UserRecord};
 use std::collections::BTreeMap;
 use thiserror::Error;
 
@@ -61,6 +62,8 @@ pub struct Content {
     pub removed_members: Vec<u64>,
     /// The cluster's version; empty: none was set.
     pub cluster_version: String,
+    /// Users and roles; `None`: there were never any.
+    pub auth: Option<AuthRecord>,
 }
 
 /// The pairs of a small bucket.
@@ -81,12 +84,14 @@ impl Content {
             members: checkpoint.members.clone(),
             removed_members: checkpoint.removed_members.clone(),
             cluster_version: checkpoint.cluster_version.clone(),
+            auth: checkpoint.auth.clone(),
         }
     }
 
     /// Of a file.
     pub fn read(reader: &Reader) -> Result<Self, ContentError> {
         let mut content = Self::default();
+        let mut auth = AuthRecord::default();
         for bucket in reader.buckets()? {
             let mut pairs = reader.pairs(&bucket)?;
             match std::str::from_utf8(&bucket.name).unwrap_or_default() {
@@ -134,10 +139,44 @@ impl Content {
                         }
                     }
                 }
+                schema::AUTH => {
+                    while let Some((key, value)) = pairs.next()? {
+                        if key == schema::AUTH_ENABLED.as_bytes() {
+                            auth.enabled = value == schema::AUTH_IS_ENABLED;
+                        } else if key == schema::AUTH_REVISION.as_bytes() {
+                            let Ok(revision) = value.try_into() else {
+                                return refused(schema::AUTH, "a revision that cannot be read");
+                            };
+                            auth.revision = u64::from_be_bytes(revision);
+                        }
+                    }
+                }
+                schema::AUTH_USERS => {
+                    while let Some((_, value)) = pairs.next()? {
+                        let Ok(user) = authpb::User::decode(value) else {
+                            return refused(schema::AUTH_USERS, "a value that is no user");
+                        };
+                        auth.users.push(UserRecord { user: Some(user), ..UserRecord::default() });
+                    }
+                }
+                schema::AUTH_ROLES => {
+                    while let Some((_, value)) = pairs.next()? {
+                        let Ok(role) = authpb::Role::decode(value) else {
+                            return refused(schema::AUTH_ROLES, "a value that is no role");
+                        };
+                        auth.roles.push(role);
+                    }
+                }
                 _ => {}
             }
         }
         content.leases.sort_unstable();
+        // When each user was changed last is not in the file: at the newest revision at the latest.
+        for user in &mut auth.users {
+            (user.identity_revision, user.grants_revision) = (auth.revision, auth.revision);
+        }
+        let is_touched = auth.enabled || auth.revision > 1 || !auth.users.is_empty() || !auth.roles.is_empty();
+        content.auth = is_touched.then_some(auth);
         Ok(content)
     }
 
@@ -182,6 +221,22 @@ impl Content {
             }
             schema::CLUSTER if !self.cluster_version.is_empty() => {
                 pairs.insert(schema::CLUSTER_VERSION.into(), self.cluster_version.clone().into_bytes());
+            }
+            schema::AUTH => {
+                let revision = self.auth.as_ref().map_or(1, |auth| auth.revision);
+                pairs.insert(schema::AUTH_REVISION.into(), revision.to_be_bytes().into());
+                if let Some(auth) = &self.auth {
+                    let value = if auth.enabled { schema::AUTH_IS_ENABLED } else { schema::AUTH_IS_DISABLED };
+                    pairs.insert(schema::AUTH_ENABLED.into(), value.into());
+                }
+            }
+            schema::AUTH_USERS => {
+                let users = self.auth.iter().flat_map(|auth| &auth.users).filter_map(|record| record.user.as_ref());
+                pairs.extend(users.map(|user| (user.name.to_vec(), user.encode_to_vec())));
+            }
+            schema::AUTH_ROLES => {
+                let roles = self.auth.iter().flat_map(|auth| &auth.roles);
+                pairs.extend(roles.map(|role| (role.name.to_vec(), role.encode_to_vec())));
             }
             schema::MEMBERS => {
                 let member = |member: &Member| (schema::member_key(member.id), schema::member_json(member));

@@ -3,7 +3,10 @@
 //! Owns field numbers. Not here: etcd's public messages (`quorate_proto`).
 
 use quorate_proto::etcdserverpb::{
-    AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest, TxnRequest,
+    AlarmRequest, AuthDisableRequest, AuthEnableRequest, AuthRoleAddRequest, AuthRoleDeleteRequest,
+    AuthRoleGrantPermissionRequest, AuthRoleRevokePermissionRequest, AuthUserAddRequest, AuthUserChangePasswordRequest,
+    AuthUserDeleteRequest, AuthUserGrantRoleRequest, AuthUserRevokeRoleRequest, CompactionRequest, DeleteRangeRequest,
+    LeaseGrantRequest, LeaseRevokeRequest, PutRequest, TxnRequest,
 };
 
 /// A lease in its bucket.
@@ -52,6 +55,15 @@ pub(crate) struct HardState {
     pub(crate) commit: u64,
 }
 
+/// Who asked.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct RequestHeader {
+    #[prost(string, tag = "2")]
+    pub(crate) username: String,
+    #[prost(uint64, tag = "3")]
+    pub(crate) auth_revision: u64,
+}
+
 /// What an entry asks for; what changes nothing that is taken over is left out.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct InternalRequest {
@@ -69,47 +81,28 @@ pub(crate) struct InternalRequest {
     pub(crate) lease_revoke: Option<LeaseRevokeRequest>,
     #[prost(message, optional, tag = "10")]
     pub(crate) alarm: Option<AlarmRequest>,
-    #[prost(bytes = "bytes", optional, tag = "1000")]
-    pub(crate) auth_enable: Option<bytes::Bytes>,
-    #[prost(bytes = "bytes", optional, tag = "1011")]
-    pub(crate) auth_disable: Option<bytes::Bytes>,
-    #[prost(bytes = "bytes", optional, tag = "1100")]
-    pub(crate) auth_user_add: Option<bytes::Bytes>,
-    #[prost(bytes = "bytes", optional, tag = "1101")]
-    pub(crate) auth_user_delete: Option<bytes::Bytes>,
-    #[prost(bytes = "bytes", optional, tag = "1103")]
-    pub(crate) auth_user_change_password: Option<bytes::Bytes>,
-    #[prost(bytes = "bytes", optional, tag = "1104")]
-    pub(crate) auth_user_grant_role: Option<bytes::Bytes>,
-    #[prost(bytes = "bytes", optional, tag = "1105")]
-    pub(crate) auth_user_revoke_role: Option<bytes::Bytes>,
-    #[prost(bytes = "bytes", optional, tag = "1200")]
-    pub(crate) auth_role_add: Option<bytes::Bytes>,
-    #[prost(bytes = "bytes", optional, tag = "1201")]
-    pub(crate) auth_role_delete: Option<bytes::Bytes>,
-    #[prost(bytes = "bytes", optional, tag = "1203")]
-    pub(crate) auth_role_grant_permission: Option<bytes::Bytes>,
-    #[prost(bytes = "bytes", optional, tag = "1204")]
-    pub(crate) auth_role_revoke_permission: Option<bytes::Bytes>,
-}
-
-impl InternalRequest {
-    /// Whether it changes users, roles or whether they count.
-    pub(crate) fn changes_authentication(&self) -> bool {
-        [
-            &self.auth_enable,
-            &self.auth_disable,
-            &self.auth_user_add,
-            &self.auth_user_delete,
-            &self.auth_user_change_password,
-            &self.auth_user_grant_role,
-            &self.auth_user_revoke_role,
-            &self.auth_role_add,
-            &self.auth_role_delete,
-            &self.auth_role_grant_permission,
-            &self.auth_role_revoke_permission,
-        ]
-        .iter()
-        .any(|request| request.is_some())
-    }
+    #[prost(message, optional, tag = "100")]
+    pub(crate) header: Option<RequestHeader>,
+    #[prost(message, optional, tag = "1000")]
+    pub(crate) auth_enable: Option<AuthEnableRequest>,
+    #[prost(message, optional, tag = "1011")]
+    pub(crate) auth_disable: Option<AuthDisableRequest>,
+    #[prost(message, optional, tag = "1100")]
+    pub(crate) auth_user_add: Option<AuthUserAddRequest>,
+    #[prost(message, optional, tag = "1101")]
+    pub(crate) auth_user_delete: Option<AuthUserDeleteRequest>,
+    #[prost(message, optional, tag = "1103")]
+    pub(crate) auth_user_change_password: Option<AuthUserChangePasswordRequest>,
+    #[prost(message, optional, tag = "1104")]
+    pub(crate) auth_user_grant_role: Option<AuthUserGrantRoleRequest>,
+    #[prost(message, optional, tag = "1105")]
+    pub(crate) auth_user_revoke_role: Option<AuthUserRevokeRoleRequest>,
+    #[prost(message, optional, tag = "1200")]
+    pub(crate) auth_role_add: Option<AuthRoleAddRequest>,
+    #[prost(message, optional, tag = "1201")]
+    pub(crate) auth_role_delete: Option<AuthRoleDeleteRequest>,
+    #[prost(message, optional, tag = "1203")]
+    pub(crate) auth_role_grant_permission: Option<AuthRoleGrantPermissionRequest>,
+    #[prost(message, optional, tag = "1204")]
+    pub(crate) auth_role_revoke_permission: Option<AuthRoleRevokePermissionRequest>,
 }

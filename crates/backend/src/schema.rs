@@ -47,6 +47,10 @@ pub const CLUSTER_VERSION: &str = "clusterVersion";
 pub const AUTH_ENABLED: &str = "authEnabled";
 /// In the bucket of authentication.
 pub const AUTH_REVISION: &str = "authRevision";
+/// A value of [`AUTH_ENABLED`].
+pub const AUTH_IS_ENABLED: &[u8] = &[1];
+/// A value of [`AUTH_ENABLED`].
+pub const AUTH_IS_DISABLED: &[u8] = &[0];
 /// The value of a removed member.
 pub const REMOVED: &str = "removed";
 

@@ -7,7 +7,7 @@ use crate::messages::{Entry, HardState, InternalRequest, WalRecord};
 use bytes::Bytes;
 use prost::Message;
 use quorate_proto::quoratepb::command::Operation;
-use quorate_proto::quoratepb::{Command, CommandBatch};
+use quorate_proto::quoratepb::{Caller, Command, CommandBatch};
 use quorate_store::disk::{DiskFile, read_exact_at};
 use std::sync::Arc;
 use thiserror::Error;
@@ -57,15 +57,6 @@ pub enum WalError {
         /// In the log.
         first: u64,
     },
-    /// It holds what can't be taken over.
-    #[error(
-        "entry {index} of the log changes users or roles, and the data file does not hold it yet: start etcd on this folder \
-         once more and stop it with SIGTERM, or take a snapshot (etcdctl snapshot save) and restore that"
-    )]
-    Authentication {
-        /// Which.
-        index: u64,
-    },
 }
 
 /// A file of the log.
@@ -111,7 +102,7 @@ pub fn read_tail(files: &[WalFile], applied: u64) -> Result<WalTail, WalError> {
     }
     let mut entries = Vec::with_capacity(log.entries.len());
     for entry in &log.entries {
-        entries.push(WalEntry { index: entry.index, term: entry.term, batch: batch_of(entry)? });
+        entries.push(WalEntry { index: entry.index, term: entry.term, batch: batch_of(entry) });
     }
     Ok(WalTail { entries, commit: log.state.commit, term: log.state.term })
 }
@@ -218,16 +209,13 @@ fn is_torn(data: &[u8], start: u64) -> bool {
     false
 }
 
-/// What an entry asks for, as a batch of ours.
-fn batch_of(entry: &Entry) -> Result<Option<Bytes>, WalError> {
+/// What an entry asks for, as a batch of ours; on behalf of whom it was asked.
+fn batch_of(entry: &Entry) -> Option<Bytes> {
     if entry.kind != ENTRY_NORMAL || entry.data.is_empty() {
-        return Ok(None);
+        return None;
     }
     // What etcd's second version wrote (names of members, the cluster's version) is not taken over.
-    let Ok(request) = InternalRequest::decode(&entry.data[..]) else { return Ok(None) };
-    if request.changes_authentication() {
-        return Err(WalError::Authentication { index: entry.index });
-    }
+    let request = InternalRequest::decode(&entry.data[..]).ok()?;
     let operation = None
         .or(request.put.map(Operation::Put))
         .or(request.delete_range.map(Operation::DeleteRange))
@@ -235,17 +223,30 @@ fn batch_of(entry: &Entry) -> Result<Option<Bytes>, WalError> {
         .or(request.compaction.map(Operation::Compact))
         .or(request.lease_grant.map(Operation::LeaseGrant))
         .or(request.lease_revoke.map(Operation::LeaseRevoke))
-        .or(request.alarm.map(Operation::Alarm));
-    Ok(operation.map(|operation| {
-        let command = Command { id: 0, operation: Some(operation) };
-        CommandBatch { commands: vec![command] }.encode_to_vec().into()
-    }))
+        .or(request.alarm.map(Operation::Alarm))
+        .or(request.auth_enable.map(Operation::AuthEnable))
+        .or(request.auth_disable.map(Operation::AuthDisable))
+        .or(request.auth_user_add.map(Operation::AuthUserAdd))
+        .or(request.auth_user_delete.map(Operation::AuthUserDelete))
+        .or(request.auth_user_change_password.map(Operation::AuthUserChangePassword))
+        .or(request.auth_user_grant_role.map(Operation::AuthUserGrantRole))
+        .or(request.auth_user_revoke_role.map(Operation::AuthUserRevokeRole))
+        .or(request.auth_role_add.map(Operation::AuthRoleAdd))
+        .or(request.auth_role_delete.map(Operation::AuthRoleDelete))
+        .or(request.auth_role_grant_permission.map(Operation::AuthRoleGrantPermission))
+        .or(request.auth_role_revoke_permission.map(Operation::AuthRoleRevokePermission))?;
+    let header = request.header.filter(|header| header.auth_revision != 0);
+    let caller =
+        header.map(|header| Caller { user: header.username, auth_revision: header.auth_revision, cluster: false });
+    let command = Command { id: 0, operation: Some(operation), caller };
+    Some(CommandBatch { commands: vec![command] }.encode_to_vec().into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_proto::etcdserverpb::PutRequest;
+    use crate::messages::RequestHeader;
+    use quorate_proto::etcdserverpb::{AuthUserAddRequest, PutRequest};
     use quorate_store::disk::Disk;
     use quorate_store::memory_disk::{MemoryDisk, SeededRandom};
 
@@ -378,12 +379,18 @@ mod tests {
     }
 
     #[test]
-    fn changes_of_users_are_not_lost_silently() {
+    fn changes_of_users_and_their_callers_arrive() {
         let mut log = Writing::default();
         log.record(KIND_CRC, Vec::new());
-        let request = InternalRequest { auth_user_add: Some(Bytes::new()), ..InternalRequest::default() };
+        let header = RequestHeader { username: "root".to_owned(), auth_revision: 4 };
+        let add = AuthUserAddRequest { name: "u".to_owned(), ..AuthUserAddRequest::default() };
+        let request =
+            InternalRequest { auth_user_add: Some(add.clone()), header: Some(header), ..InternalRequest::default() };
         log.entry(1, 1, Some(request));
-        assert!(matches!(tail(&log.bytes, 0), Err(WalError::Authentication { index: 1 })));
-        assert!(tail(&log.bytes, 1).is_ok());
+        let found = tail(&log.bytes, 0).expect("valid");
+        let batch = CommandBatch::decode(found.entries[0].batch.clone().expect("a command")).expect("ours");
+        assert_eq!(batch.commands[0].operation, Some(Operation::AuthUserAdd(add)));
+        let caller = Caller { user: "root".to_owned(), auth_revision: 4, cluster: false };
+        assert_eq!(batch.commands[0].caller, Some(caller));
     }
 }

@@ -1,7 +1,8 @@
 //! A new cluster of one member, out of the folder of a member that survived its cluster.
 //!
-//! Owns what is taken and what is given up. Reads the old folder and never changes it. Invariant: everything that the old
-//! member knew to be committed arrives; what it merely had in its log is taken only if nobody else could have decided.
+//! Owns what is taken and what is given up. Reads the old folder and never changes it. Invariant: everything in the old
+//! member's log arrives, also what it did not know to be committed: that may have been acknowledged, and what was not is
+//! of unknown outcome to whoever asked for it.
 
 use crate::build::{Built, Plan, Replayed, build};
 use crate::initial_cluster::NewCluster;
@@ -35,7 +36,7 @@ pub struct Outlook {
     pub revision: i64,
     /// Entries of the log that will be applied on top of the store.
     pub replayed: u64,
-    /// Entries of the log that were not known to be committed: they are given up.
+    /// Those of them that were not known to be committed.
     pub uncommitted: u64,
     /// The members that the new cluster has no more: names and peer URLs.
     pub members_lost: Vec<(u64, String, String)>,
@@ -67,32 +68,23 @@ pub fn survey(place: &Place) -> anyhow::Result<Survivor> {
 }
 
 impl Survivor {
-    fn is_sole_voter(&self) -> bool {
-        let conf_state = self.store.position().conf_state;
-        conf_state.voters == [self.identity.member_id] && conf_state.voters_outgoing.is_empty()
-    }
-
-    /// Entries behind the store, and how many of them are committed.
-    fn entries(&self) -> (Vec<&LogEntry>, usize) {
+    /// Entries behind the store.
+    fn entries(&self) -> Vec<&LogEntry> {
         let applied = self.store.position().applied_index;
-        let entries: Vec<&LogEntry> = self.recovered.entries.iter().filter(|entry| entry.index > applied).collect();
-        let committed = match self.is_sole_voter() {
-            true => entries.len(),
-            false => entries.iter().filter(|entry| entry.index <= self.recovered.hard_state.commit).count(),
-        };
-        (entries, committed)
+        self.recovered.entries.iter().filter(|entry| entry.index > applied).collect()
     }
 
     /// What will be kept and given up, when `cluster` is the new one.
     pub fn outlook(&self) -> Outlook {
-        let (entries, committed) = self.entries();
+        let entries = self.entries();
+        let commit = self.recovered.hard_state.commit;
         let stats = self.store.reader().stats();
         let others = self.store.reader().members().into_iter().filter(|member| member.id != self.identity.member_id);
         Outlook {
-            index: entries[..committed].last().map_or(stats.applied_index, |entry| entry.index),
+            index: entries.last().map_or(stats.applied_index, |entry| entry.index),
             revision: stats.revision,
-            replayed: committed as u64,
-            uncommitted: (entries.len() - committed) as u64,
+            replayed: entries.len() as u64,
+            uncommitted: entries.iter().filter(|entry| entry.index > commit).count() as u64,
             members_lost: others.map(|member| (member.id, member.name, member.peer_ur_ls.join(","))).collect(),
             keys: stats.keys,
             leases: stats.leases,
@@ -118,8 +110,8 @@ impl Survivor {
         progress: &mut dyn FnMut(u64),
     ) -> anyhow::Result<Built> {
         let moment = self.store.moment();
-        let (entries, committed) = self.entries();
-        let replayed = entries[..committed].iter().map(|entry| Replayed {
+        let entries = self.entries();
+        let replayed = entries.iter().map(|entry| Replayed {
             index: entry.index,
             term: entry.term,
             // Changes of members are those of the old cluster.

@@ -75,6 +75,7 @@ pub fn checkpoint_of(content: &Content, revision: i64) -> Checkpoint {
         lease_count: leases.len() as u64,
         leases,
         alarms: content.alarms.clone(),
+        auth: content.auth.clone(),
         ..Checkpoint::default()
     }
 }

@@ -381,3 +381,36 @@ func TestBackupWhileWritesGoOn(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Users and roles go from etcd to ours and back to etcd.
+func TestUsersAndRolesTravel(t *testing.T) {
+	programs := Programs(t)
+	s := Single(t, programs.Peer)
+	c, ctx := client(t, s)
+	for _, role := range []string{"root", "reader"} {
+		_, err := c.RoleAdd(ctx, role)
+		Must(t, err)
+	}
+	_, err := c.RoleGrantPermission(ctx, "reader", "/a", "/b", clientv3.PermissionType(clientv3.PermRead))
+	Must(t, err)
+	for user, role := range map[string]string{"root": "root", "someone": "reader"} {
+		_, err := c.UserAdd(ctx, user, "secret")
+		Must(t, err)
+		_, err = c.UserGrantRole(ctx, user, role)
+		Must(t, err)
+	}
+	ours := restored(t, programs.Utility, programs.Server, save(t, folder(t), "s.db", s))
+	back := restored(t, programs.PeerUtility, programs.Peer, save(t, folder(t), "back.db", ours))
+	c, ctx = client(t, back)
+	_, err = c.AuthEnable(ctx)
+	Must(t, err)
+	login, err := clientv3.New(clientv3.Config{Endpoints: []string{back.ClientURL}, Username: "someone", Password: "secret"})
+	Must(t, err)
+	defer login.Close()
+	if _, err := login.Get(ctx, "/a"); err != nil {
+		t.Errorf("reading what the role permits: %v", err)
+	}
+	if _, err := login.Put(ctx, "/a", "x"); err == nil {
+		t.Error("writing what the role does not permit")
+	}
+}

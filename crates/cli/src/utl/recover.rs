@@ -59,7 +59,7 @@ fn outlook_text(outlook: &Outlook, revision_bump: u64) -> String {
     }
     if outlook.uncommitted > 0 {
         text.push_str(&format!(
-            "Lost: {} entries at the end of this member's log, which it did not know to be committed\n",
+            "Kept: among them {} entries that this member did not know to be committed: they may have been acknowledged\n",
             outlook.uncommitted
         ));
     }
@@ -99,7 +99,7 @@ mod tests {
             leases: 1,
         };
         let text = outlook_text(&outlook, 0);
-        for part in ["up to entry 12", "Lost: member ab m1 http://b:2380", "Lost: 1 entries", "--bump-revision"] {
+        for part in ["up to entry 12", "Lost: member ab m1 http://b:2380", "among them 1 entries", "--bump-revision"] {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!outlook_text(&Outlook { uncommitted: 0, members_lost: Vec::new(), ..outlook }, 7).contains("Lost"));
