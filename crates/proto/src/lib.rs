@@ -35,4 +35,6 @@ pub mod quoratepb {
     include!(concat!(env!("OUT_DIR"), "/quoratepb.rs"));
 }
 
+pub mod descriptor;
+
 pub use prost::Message;

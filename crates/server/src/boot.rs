@@ -4,7 +4,7 @@
 //! invariant: nothing listens before the data is open and verified, and the process that stops gracefully has told its
 //! callers, handed over its leadership and written everything.
 
-use crate::api::ClientSurface;
+use crate::api::{ClientSurface, PortSettings};
 use crate::auth::Authenticator;
 use crate::backend::{Backend, BackendParts, Clock, Identity, Limits, StatusBoard};
 use crate::compactor;
@@ -447,7 +447,14 @@ async fn run_member(
         metrics,
         Duration::from_millis(config.election_timeout_ms),
         authenticator,
-        DebugPages { profiling: config.operability.profiling_pages, requests: config.operability.request_pages },
+        PortSettings {
+            debug_pages: DebugPages {
+                profiling: config.operability.profiling_pages,
+                requests: config.operability.request_pages,
+            },
+            http: config.http.clone(),
+            connection: config.connection,
+        },
         tracer.as_ref().map(|(tracer, _)| tracer.clone()),
     ));
     for listener in metrics_listeners {

@@ -2,11 +2,17 @@
 //!
 //! Knows nothing of what is served; see [`crate::api`].
 
+mod frames;
+mod guard;
+mod half_close;
+
 use crate::api::{self, ClientSurface};
 use crate::grpc::body::ReplyBody;
 use crate::tls::{Accepted, Stream};
 use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
+use guard::Guard;
+use half_close::{HalfClose, InFlight};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -16,6 +22,7 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -40,9 +47,30 @@ const SEND_BUFFER_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a request's head.
 const HEADER_BYTES_MAX: u32 = 64 << 10;
 
-/// As etcd: a silent connection is asked whether it lives after two hours.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2 * 3600);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How clients' connections are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionSettings {
+    /// Streams of one connection at a time; further ones are refused.
+    pub concurrent_streams_max: u32,
+    /// How long a connection may be silent before it is asked whether it lives.
+    pub keep_alive_interval: Duration,
+    /// How long it may take to answer.
+    pub keep_alive_timeout: Duration,
+    /// The shortest time between a client's pings.
+    pub ping_interval_min: Duration,
+}
+
+impl Default for ConnectionSettings {
+    /// gRPC-Go's.
+    fn default() -> Self {
+        Self {
+            concurrent_streams_max: u32::MAX,
+            keep_alive_interval: Duration::from_secs(2 * 3600),
+            keep_alive_timeout: Duration::from_secs(20),
+            ping_interval_min: Duration::from_secs(5 * 60),
+        }
+    }
+}
 
 /// What is known of who is at the other end of a connection.
 #[derive(Clone, Debug, Default)]
@@ -68,10 +96,10 @@ pub(crate) async fn serve_client(
     shutdown: watch::Receiver<bool>,
 ) {
     shared.metrics.client_connections.add(1);
-    let metrics = shared.metrics.clone();
+    let (metrics, settings) = (shared.metrics.clone(), shared.connection);
     let closed = scopeguard(move || metrics.client_connections.add(-1));
     let answer = move |request, stopping| api::answer(&shared, &info, request, stopping);
-    if let Err(error) = serve(stream, answer, shutdown).await {
+    if let Err(error) = serve_with(settings, stream, answer, shutdown).await {
         tracing::debug!(error = %error, "client connection ended");
     }
     drop(closed);
@@ -88,9 +116,22 @@ fn scopeguard<F: FnMut()>(end: F) -> impl Drop {
     Guard(end)
 }
 
-/// Serves a connection. `answer` is given each request, and what turns true when the server stops: answers without an end
-/// must end then.
+/// Serves a connection with gRPC-Go's settings. `answer` is given each request, and what turns true when the server stops:
+/// answers without an end must end then.
 pub(crate) async fn serve<A, F>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    answer: A,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), ServeError>
+where
+    A: Fn(Request<Incoming>, watch::Receiver<bool>) -> F + Send + 'static,
+    F: Future<Output = Response<ReplyBody>> + Send + 'static,
+{
+    serve_with(ConnectionSettings::default(), stream, answer, shutdown).await
+}
+
+async fn serve_with<A, F>(
+    settings: ConnectionSettings,
     mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     answer: A,
     mut shutdown: watch::Receiver<bool>,
@@ -108,9 +149,8 @@ where
         },
         _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
     };
-    let io = TokioIo::new(Rewound { first, stream, is_write_vectored: version == Version::Http1 });
+    let stream = Rewound { first, stream, is_write_vectored: version == Version::Http1 };
     let stopping = shutdown.clone();
-    let service = service_fn(move |request| answer(request, stopping.clone()).map(Ok::<_, Infallible>));
     let stop = shutdown.wait_for(|stop| *stop);
     match version {
         Version::Http2 => {
@@ -119,12 +159,14 @@ where
                 .timer(TokioTimer::new())
                 .initial_stream_window_size(STREAM_WINDOW_BYTES)
                 .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-                .max_concurrent_streams(u32::MAX)
+                .max_concurrent_streams(settings.concurrent_streams_max)
                 .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
                 .max_header_list_size(HEADER_BYTES_MAX)
-                .keep_alive_interval(KEEP_ALIVE_INTERVAL)
-                .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+                .keep_alive_interval(settings.keep_alive_interval)
+                .keep_alive_timeout(settings.keep_alive_timeout)
                 .auto_date_header(false);
+            let io = TokioIo::new(Guard::new(stream, settings.ping_interval_min));
+            let service = service_fn(move |request| answer(request, stopping.clone()).map(Ok::<_, Infallible>));
             let mut connection = pin!(builder.serve_connection(io, service));
             tokio::select! {
                 result = connection.as_mut() => return Ok(result?),
@@ -134,7 +176,17 @@ where
         }
         Version::Http1 => {
             let mut builder = http1::Builder::new();
-            builder.timer(TokioTimer::new()).half_close(true);
+            builder.timer(TokioTimer::new());
+            let in_flight = InFlight::default();
+            let io = TokioIo::new(HalfClose::new(stream, in_flight.clone()));
+            let service = service_fn(move |request| {
+                in_flight.fetch_add(1, Ordering::Relaxed);
+                let in_flight = in_flight.clone();
+                answer(request, stopping.clone()).map(move |response| {
+                    in_flight.fetch_sub(1, Ordering::Relaxed);
+                    Ok::<_, Infallible>(response)
+                })
+            });
             let mut connection = pin!(builder.serve_connection(io, service));
             tokio::select! {
                 result = connection.as_mut() => return Ok(result?),

@@ -12,6 +12,7 @@ pub mod entry;
 #[cfg(test)]
 #[path = "../../../fuzz/mutate.rs"]
 mod fuzz_mutate;
+mod gateway;
 mod grpc;
 mod http;
 mod listen;

@@ -66,8 +66,6 @@ type session struct {
 	server *Server
 	dir    string
 	leases []string
-	// old: etcdctl 3.4 against our server.
-	old bool
 	// variables are added to the environment.
 	variables []string
 }
@@ -186,22 +184,11 @@ func (s *session) run(c command) string {
 	return fmt.Sprintf("exit %d\n%s%s", code, s.scrub(text), s.scrub(stderr.Text()))
 }
 
-// oldByURL are the commands for which etcdctl 3.4 dials each endpoint by its URL and then names the URL as the HTTP/2
-// authority. It is no authority by RFC 3986, and our server's HTTP/2 refuses the stream (docs/compatibility.md).
-var oldByURL = []string{"endpoint hashkv", "endpoint status", "defrag", "move-leader"}
-
 // refusal is what a command must fail with against our server, "" if it is to be compared: a method of the harness's list
-// of what is not served, or an authority that is none.
+// of what is not served.
 func (s *session) refusal(c command) string {
 	if method := UnservedCommand(s.t, c.words()); method != "" && !c.fails {
 		return "code = Unimplemented desc = method " + method + " not implemented"
-	}
-	if s.old {
-		for _, start := range oldByURL {
-			if strings.HasPrefix(c.args, start) {
-				return "stream terminated by RST_STREAM with error code: PROTOCOL_ERROR"
-			}
-		}
 	}
 	return ""
 }
@@ -306,7 +293,6 @@ func TestEtcdctl(t *testing.T) {
 func TestOldEtcdctl(t *testing.T) {
 	programs := Programs(t)
 	peer, ours := sessions(t, programs.OldControl, programs.OldControl)
-	ours.old = OursIsQuorate(t)
 	compare(t, peer, ours, common())
 }
 

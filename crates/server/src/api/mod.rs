@@ -26,19 +26,20 @@ mod wire;
 
 use crate::auth::{Authenticator, Credentials};
 use crate::backend::Backend;
-use crate::connection::ConnectionInfo;
+use crate::connection::{ConnectionInfo, ConnectionSettings};
 use crate::grpc::body::{Chunk, ChunkStream, ReplyBody};
 use crate::grpc::head::{CallHead, is_grpc};
 use crate::grpc::request::{MessageReader, decode};
 use crate::grpc::status::{Code, Status};
-use crate::http::{self as plain_http, DebugPages};
+use crate::http::{self as plain_http, DebugPages, HttpSettings};
 use crate::metrics::{CallRecord, Metrics};
 use crate::spans::{TRACEPARENT, Tracer};
 use bytes::Bytes;
 use error::{DEADLINE_EXCEEDED, NO_LEADER, NOT_FOR_LEARNERS};
 use futures::Stream;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Request, Response, StatusCode};
+use http_body::Body;
 use hyper::body::Incoming;
 use method::{JudgedBy, Kind, Method, service_exists};
 use quorate_proto::Message;
@@ -67,7 +68,7 @@ const CLIENT_API_VERSION: &str = "client-api-version";
 const GRPC_CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// Turns true when the server stops.
-type Stopping = Receiver<bool>;
+pub(crate) type Stopping = Receiver<bool>;
 
 /// Shared by all client connections.
 pub struct ClientSurface {
@@ -83,9 +84,20 @@ pub struct ClientSurface {
     tracer: Option<Arc<Tracer>>,
     /// What proves who calls.
     pub authenticator: Authenticator,
+    /// What HTTP serves, and to whom.
+    pub(crate) http: HttpSettings,
+    /// How clients' connections are kept.
+    pub(crate) connection: ConnectionSettings,
     quota: quota::Quota,
     /// One for each snapshot that may be under way.
     snapshots: Arc<Semaphore>,
+}
+
+/// What the client port serves beside the store, and how.
+pub(crate) struct PortSettings {
+    pub(crate) debug_pages: DebugPages,
+    pub(crate) http: HttpSettings,
+    pub(crate) connection: ConnectionSettings,
 }
 
 impl ClientSurface {
@@ -95,15 +107,18 @@ impl ClientSurface {
         metrics: Arc<Metrics>,
         election_timeout: Duration,
         authenticator: Authenticator,
-        debug_pages: DebugPages,
+        port: PortSettings,
         tracer: Option<Arc<Tracer>>,
     ) -> Self {
+        let PortSettings { debug_pages, http, connection } = port;
         Self {
             backend,
             metrics,
             election_timeout,
             authenticator,
             debug_pages,
+            http,
+            connection,
             tracer,
             quota: quota::Quota::default(),
             snapshots: Arc::new(Semaphore::new(snapshot::SNAPSHOTS_MAX)),
@@ -121,7 +136,8 @@ impl ClientSurface {
         }
     }
 
-    fn message_bytes_max(&self) -> usize {
+    /// Bytes of one message of a caller.
+    pub(crate) fn message_bytes_max(&self) -> usize {
         self.backend.limits().request_bytes_max + MESSAGE_OVERHEAD_BYTES
     }
 
@@ -133,7 +149,7 @@ impl ClientSurface {
 }
 
 /// What a method answers.
-enum Reply {
+pub(crate) enum Reply {
     /// One framed message.
     Message(Bytes),
     /// Framed messages as they come.
@@ -156,7 +172,7 @@ enum Begun {
     /// Its answer is there already.
     Done(Response<ReplyBody>),
     /// A unary call, or one that answers a single message with a stream.
-    Call(UnaryCall),
+    Call(UnaryCall<Incoming>),
     /// Plain HTTP.
     Plain(Pin<Box<dyn Future<Output = Response<ReplyBody>> + Send>>),
 }
@@ -175,20 +191,8 @@ pub(crate) fn answer(
             Begun::Done(response) => response,
             Begun::Plain(answer) => answer.await,
             Begun::Call(mut call) => {
-                let outcome = match call.deadline {
-                    None => call.outcome().await,
-                    Some(deadline) => Box::pin(tokio::time::timeout_at(deadline, call.outcome()))
-                        .await
-                        .unwrap_or(Err(DEADLINE_EXCEEDED)),
-                };
-                slow::tell_if_slow(
-                    &call.call.surface,
-                    call.call.method,
-                    &call.request,
-                    &outcome,
-                    call.record.started(),
-                );
-                response(outcome, call.record, call.deadline)
+                let outcome = call.outcome().await;
+                response(concluded(call, outcome))
             }
         }
     }
@@ -200,7 +204,13 @@ fn begin(surface: &Arc<ClientSurface>, info: &ConnectionInfo, request: Request<I
     let speaks_grpc = is_grpc(content_type) && request.version() == http::Version::HTTP_2;
     if speaks_grpc && request.method() == http::Method::POST {
         return match Method::find(path) {
-            Some(method) => grpc(surface, info, method, request, stopping),
+            Some(method) => {
+                let (parts, body) = request.into_parts();
+                match open(surface, info.common_name.as_ref(), method, &parts.headers, body, stopping) {
+                    Opened::Done(outcome) => Begun::Done(response(outcome)),
+                    Opened::Call(call) => Begun::Call(call),
+                }
+            }
             None => Begun::Done(refused(&unknown(path))),
         };
     }
@@ -214,11 +224,8 @@ fn begin(surface: &Arc<ClientSurface>, info: &ConnectionInfo, request: Request<I
             plain_http::refusal(StatusCode::METHOD_NOT_ALLOWED, "invalid gRPC request method\n")
         });
     }
-    let surface = surface.clone();
-    Begun::Plain(Box::pin(async move {
-        let query = request.uri().query().unwrap_or("");
-        plain_http::answer(&surface, request.method(), request.uri().path(), query).await
-    }))
+    let (surface, info) = (surface.clone(), info.clone());
+    Begun::Plain(Box::pin(async move { plain_http::answer(&surface, &info, request, stopping).await }))
 }
 
 fn split_path(path: &str) -> Option<(&str, &str)> {
@@ -245,26 +252,39 @@ fn refused(status: &Status) -> Response<ReplyBody> {
     response
 }
 
-fn grpc(
+/// A call whose head was read.
+enum Opened<B> {
+    /// It came to its outcome, or answers with a stream that reads the rest.
+    Done(Result<Reply, Status>),
+    /// Its message is still to come.
+    Call(UnaryCall<B>),
+}
+
+/// Begins a call with the metadata in `headers` and framed messages in `body`. `common_name`: of the certificate that the
+/// caller showed.
+fn open<B>(
     surface: &Arc<ClientSurface>,
-    info: &ConnectionInfo,
+    common_name: Option<&Arc<str>>,
     method: Method,
-    request: Request<Incoming>,
+    headers: &HeaderMap,
+    body: B,
     stopping: Stopping,
-) -> Begun {
+) -> Opened<B>
+where
+    B: Body<Data = Bytes> + Unpin + Send + 'static,
+{
     let mut record = CallRecord::start(surface.metrics.clone(), method);
-    let (parts, body) = request.into_parts();
     if let Some(tracer) = &surface.tracer {
-        let traceparent = parts.headers.get(TRACEPARENT).map(HeaderValue::as_bytes);
+        let traceparent = headers.get(TRACEPARENT).map(HeaderValue::as_bytes);
         record.set_span(tracer.begin(method, traceparent));
     }
-    let client_version = parts.headers.get(CLIENT_API_VERSION).and_then(|value| value.to_str().ok());
+    let client_version = headers.get(CLIENT_API_VERSION).and_then(|value| value.to_str().ok());
     surface.metrics.client_versions.count(client_version, method.kind() != Kind::Unary);
-    let head = match CallHead::read(&parts.headers) {
+    let head = match CallHead::read(headers) {
         Ok(head) => head,
         Err(status) => {
             record.end(status.code);
-            return Begun::Done(refused(&status));
+            return Opened::Done(Err(status));
         }
     };
     let call = Call {
@@ -272,38 +292,78 @@ fn grpc(
         method,
         require_leader: head.require_leader,
         stopping,
-        credentials: Credentials::read(&parts.headers, info.common_name.as_ref()),
+        credentials: Credentials::read(headers, common_name),
         judged: AtomicBool::new(false),
     };
     let deadline = head.timeout.map(|timeout| Instant::now() + timeout.min(CALL_TIMEOUT_MAX));
     if let Err(status) = call.check_member() {
         record.end(status.code);
-        return Begun::Done(refused(&status));
+        return Opened::Done(Err(status));
     }
     let reader = MessageReader::new(body, surface.message_bytes_max(), head.encoding);
     match method {
-        Method::Watch => Begun::Done(response(Ok(watch::watch(call, reader)), record, deadline)),
-        Method::LeaseKeepAlive => Begun::Done(response(Ok(lease::keep_alive(call, reader)), record, deadline)),
-        _ => Begun::Call(UnaryCall { call, reader, record, deadline, request: Bytes::new() }),
+        Method::Watch => Opened::Done(recorded(Ok(watch::watch(call, reader)), record, deadline)),
+        Method::LeaseKeepAlive => Opened::Done(recorded(Ok(lease::keep_alive(call, reader)), record, deadline)),
+        _ => Opened::Call(UnaryCall { call, reader, record, deadline, request: Bytes::new() }),
+    }
+}
+
+/// Makes a call from inside the process, with all that gRPC's has: metadata, deadline, counters. `body` holds framed
+/// messages.
+pub(crate) async fn call<B>(
+    surface: &Arc<ClientSurface>,
+    method: Method,
+    metadata: &HeaderMap,
+    body: B,
+    stopping: Stopping,
+) -> Result<Reply, Status>
+where
+    B: Body<Data = Bytes> + Unpin + Send + 'static,
+{
+    match open(surface, None, method, metadata, body, stopping) {
+        Opened::Done(outcome) => outcome,
+        Opened::Call(mut call) => {
+            let outcome = call.outcome().await;
+            concluded(call, outcome)
+        }
+    }
+}
+
+/// A call that came to its outcome, told if it was slow, and counted.
+fn concluded<B>(call: UnaryCall<B>, outcome: Result<Reply, Status>) -> Result<Reply, Status> {
+    slow::tell_if_slow(&call.call.surface, call.call.method, &call.request, &outcome, call.record.started());
+    recorded(outcome, call.record, call.deadline)
+}
+
+/// Counts a call's outcome; a stream is counted while it lasts, and ends at the deadline.
+fn recorded(
+    outcome: Result<Reply, Status>,
+    mut record: CallRecord,
+    deadline: Option<Instant>,
+) -> Result<Reply, Status> {
+    match outcome {
+        Ok(Reply::Message(bytes)) => {
+            record.sent(1, bytes.len());
+            record.end(Code::Ok);
+            Ok(Reply::Message(bytes))
+        }
+        Ok(Reply::Stream(stream)) => {
+            let deadline = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
+            Ok(Reply::Stream(Box::pin(Recorded { stream, deadline, record })))
+        }
+        Err(status) => {
+            record.end(status.code);
+            Err(status)
+        }
     }
 }
 
 /// The response to a call that came to its outcome.
-fn response(outcome: Result<Reply, Status>, mut record: CallRecord, deadline: Option<Instant>) -> Response<ReplyBody> {
+fn response(outcome: Result<Reply, Status>) -> Response<ReplyBody> {
     let body = match outcome {
-        Ok(Reply::Message(bytes)) => {
-            record.sent(1, bytes.len());
-            record.end(Code::Ok);
-            ReplyBody::Message(bytes)
-        }
-        Ok(Reply::Stream(stream)) => {
-            let deadline = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
-            ReplyBody::Stream(Box::pin(Recorded { stream, deadline, record }))
-        }
-        Err(status) => {
-            record.end(status.code);
-            return refused(&status);
-        }
+        Ok(Reply::Message(bytes)) => ReplyBody::Message(bytes),
+        Ok(Reply::Stream(stream)) => ReplyBody::Stream(stream),
+        Err(status) => return refused(&status),
     };
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, GRPC_CONTENT);
@@ -341,17 +401,26 @@ impl Stream for Recorded {
 }
 
 /// A call whose caller says one thing.
-struct UnaryCall {
+struct UnaryCall<B> {
     call: Call,
-    reader: MessageReader<Incoming>,
+    reader: MessageReader<B>,
     record: CallRecord,
     deadline: Option<Instant>,
     /// What the caller said, for the line that tells of a slow request.
     request: Bytes,
 }
 
-impl UnaryCall {
+impl<B: Body<Data = Bytes> + Unpin> UnaryCall<B> {
     async fn outcome(&mut self) -> Result<Reply, Status> {
+        match self.deadline {
+            None => self.answered().await,
+            Some(deadline) => {
+                Box::pin(tokio::time::timeout_at(deadline, self.answered())).await.unwrap_or(Err(DEADLINE_EXCEEDED))
+            }
+        }
+    }
+
+    async fn answered(&mut self) -> Result<Reply, Status> {
         let bytes = self.reader.unary().await?;
         self.record.received(bytes.len());
         self.request = bytes.clone();

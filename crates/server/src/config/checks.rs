@@ -7,6 +7,8 @@ use super::security::{self, Listening};
 use super::table::find;
 use super::urls::{self, Address};
 use crate::auth::options::{self, TokenOptions};
+use crate::connection::ConnectionSettings;
+use crate::http::{Allowed, HttpSettings};
 use crate::tls::TlsSettings;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -56,6 +58,10 @@ pub struct Config {
     pub quota_bytes: u64,
     /// `--watch-progress-notify-interval`.
     pub progress_interval: Duration,
+    /// What HTTP serves on the client port, and to whom.
+    pub http: HttpSettings,
+    /// How clients' connections are kept.
+    pub connection: ConnectionSettings,
     /// `--log-level`.
     pub log_level: String,
     /// `--log-format`.
@@ -236,6 +242,15 @@ pub(crate) fn resolve(values: &Values, mut notes: Vec<Note>) -> Result<Config, S
         progress_interval,
         tokens,
         bcrypt_cost: given.unsigned("bcrypt-cost"),
+        http: HttpSettings {
+            origins: match given.text("cors") {
+                "*" => Allowed::Any,
+                _ => Allowed::parse(&given.urls("cors").join(",")),
+            },
+            hosts: Allowed::parse(given.text("host-whitelist")),
+            gateway: given.switch("enable-grpc-gateway"),
+        },
+        connection: connection_settings(&given),
         log_level: given.text("log-level").to_owned(),
         log_format: if given.text("log-format") == "console" { LogFormat::Console } else { LogFormat::Json },
         log_outputs: operability::log_outputs(given.text("log-outputs"))?,
@@ -246,6 +261,22 @@ pub(crate) fn resolve(values: &Values, mut notes: Vec<Note>) -> Result<Config, S
         name,
         notes,
     })
+}
+
+/// As gRPC-Go reads them: what is not above zero leaves its defaults.
+fn connection_settings(given: &Lookup<'_>) -> ConnectionSettings {
+    let defaults = ConnectionSettings::default();
+    let streams = u32::try_from(given.unsigned("max-concurrent-streams")).expect("checked by the flag's kind");
+    let above_zero = |name| Some(given.duration(name)).filter(|duration| !duration.is_zero());
+    let keep_alive = above_zero("grpc-keepalive-interval").zip(above_zero("grpc-keepalive-timeout"));
+    let (keep_alive_interval, keep_alive_timeout) =
+        keep_alive.unwrap_or((defaults.keep_alive_interval, defaults.keep_alive_timeout));
+    ConnectionSettings {
+        concurrent_streams_max: if streams == 0 { u32::MAX } else { streams },
+        keep_alive_interval: keep_alive_interval.max(Duration::from_secs(1)),
+        keep_alive_timeout,
+        ping_interval_min: above_zero("grpc-keepalive-min-time").unwrap_or(defaults.ping_interval_min),
+    }
 }
 
 fn over_tcp(address: &Address, url: &str) -> Result<(), String> {

@@ -232,6 +232,7 @@ pub(crate) fn check(flag: &Flag, text: &str) -> Result<(), String> {
     };
     match flag.kind {
         Kind::Text if flag.name == "feature-gates" => Features::parse(text).map(|_| ()),
+        Kind::Text if flag.name == "cors" && text != "*" => urls::parse_list(text).map(|_| ()),
         Kind::Text => Ok(()),
         Kind::Bool => parse_bool(text).map(|_| ()).ok_or_else(|| "parse error".to_owned()),
         Kind::Int | Kind::Int64 => number(i64::MIN.into(), i64::MAX.into()),

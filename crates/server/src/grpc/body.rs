@@ -34,6 +34,8 @@ pub(crate) enum ReplyBody {
     Stream(ChunkStream),
     /// Content of a plain HTTP response.
     Content(Bytes),
+    /// Content that comes in pieces, without trailers.
+    Text(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
 }
 
 impl Body for ReplyBody {
@@ -54,6 +56,13 @@ impl Body for ReplyBody {
                 *body = Self::Empty;
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
+            Self::Text(stream) => match ready!(stream.as_mut().poll_next(cx)) {
+                Some(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                None => {
+                    *body = Self::Empty;
+                    return Poll::Ready(None);
+                }
+            },
             Self::OkTrailers => ok_trailers(),
             Self::Stream(stream) => match ready!(stream.as_mut().poll_next(cx)) {
                 Some(Ok(chunk)) => return Poll::Ready(Some(Ok(Frame::data(chunk.bytes)))),
@@ -69,7 +78,7 @@ impl Body for ReplyBody {
         match self {
             Self::Empty => true,
             Self::Content(bytes) => bytes.is_empty(),
-            Self::Message(_) | Self::OkTrailers | Self::Stream(_) => false,
+            Self::Message(_) | Self::OkTrailers | Self::Stream(_) | Self::Text(_) => false,
         }
     }
 
@@ -83,7 +92,7 @@ impl Body for ReplyBody {
                 hint.set_lower(bytes.len() as u64);
                 hint
             }
-            Self::OkTrailers | Self::Stream(_) => SizeHint::new(),
+            Self::OkTrailers | Self::Stream(_) | Self::Text(_) => SizeHint::new(),
         }
     }
 }

@@ -6,6 +6,7 @@
 pub(crate) mod body;
 #[cfg(test)]
 mod fuzz;
+mod gzip;
 pub(crate) mod head;
 pub(crate) mod request;
 pub(crate) mod shape;

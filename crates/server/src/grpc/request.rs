@@ -3,6 +3,7 @@
 //! A message's announced length is judged before its bytes are read, so what a caller announces costs no memory. A
 //! message that arrived in one piece is not copied.
 
+use crate::grpc::gzip;
 use crate::grpc::shape::{self, Malformed, Shape};
 use crate::grpc::status::{Code, Status};
 use bytes::{Buf, Bytes, BytesMut};
@@ -105,6 +106,7 @@ impl<B: Body<Data = Bytes> + Unpin> MessageReader<B> {
             (1, None) => {
                 return Err(Status::new(Code::Internal, "grpc: compressed flag set with identity or empty encoding"));
             }
+            (1, Some(encoding)) if encoding == gzip::NAME => {}
             (1, Some(encoding)) => {
                 return Err(Status::new(
                     Code::Unimplemented,
@@ -118,8 +120,10 @@ impl<B: Body<Data = Bytes> + Unpin> MessageReader<B> {
         if self.buffered.len() < FRAME_HEAD_BYTES + length {
             return Ok(None);
         }
+        let is_packed = self.buffered[0] == 1;
         self.buffered.advance(FRAME_HEAD_BYTES);
-        Ok(Some(self.buffered.split_to(length)))
+        let message = self.buffered.split_to(length);
+        if is_packed { gzip::unpacked(&message, self.message_bytes_max).map(Some) } else { Ok(Some(message)) }
     }
 }
 
@@ -237,6 +241,12 @@ mod tests {
                 Some("snappy"),
                 Code::Unimplemented,
                 "grpc: Decompressor is not installed for grpc-encoding \"snappy\"",
+            ),
+            (
+                vec![&b"\x01\0\0\0\x02ab"[..]],
+                Some("gzip"),
+                Code::Internal,
+                "grpc: failed to decompress the message: gzip: invalid header",
             ),
             (vec![&b"\0\0\0\0\x05ab"[..]], None, Code::Unknown, "unexpected EOF"),
             (vec![&b"\0\0"[..], b"\0"], None, Code::Unknown, "unexpected EOF"),

@@ -1,41 +1,108 @@
-//! Plain HTTP on the client port: health, version, metrics.
+//! Plain HTTP on the client port: health, version, metrics, and the way to the JSON gateway.
 
+mod access;
 mod debug;
 mod health;
+mod path;
 pub(crate) mod process;
 pub(crate) mod watching;
 
+pub(crate) use access::{Allowed, HttpSettings};
 pub(crate) use debug::DebugPages;
 
-use crate::api::ClientSurface;
+use crate::api::{ClientSurface, Stopping};
+use crate::connection::ConnectionInfo;
+use crate::gateway;
 use crate::grpc::body::ReplyBody;
 use crate::{metrics, version};
 use bytes::Bytes;
-use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CONTENT_TYPE,
-    HeaderValue, X_CONTENT_TYPE_OPTIONS,
-};
-use http::{Method, Response, StatusCode};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body;
 use serde_json::json;
+use std::borrow::Cow;
+use std::sync::Arc;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const METRICS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
+/// What etcd's older clients put in front of the gateway's paths instead of [`GATEWAY`].
+const GATEWAY_BETA: &str = "/v3beta/";
+const GATEWAY: &str = "/v3/";
+
 /// Answers a request that is not gRPC.
-pub(crate) async fn answer(surface: &ClientSurface, method: &Method, path: &str, query: &str) -> Response<ReplyBody> {
+pub(crate) async fn answer<B>(
+    surface: &Arc<ClientSurface>,
+    info: &ConnectionInfo,
+    request: Request<B>,
+    stopping: Stopping,
+) -> Response<ReplyBody>
+where
+    B: Body<Data = Bytes> + Unpin + Send + 'static,
+{
+    if let Some(refusal) = refuse(surface, info, &request) {
+        return refusal;
+    }
+    let opened_to = surface.http.opened_to(request.headers());
+    let mut response = if request.method() == Method::OPTIONS {
+        Response::new(ReplyBody::Empty)
+    } else {
+        route(surface, request, stopping).await
+    };
+    if let Some(origin) = opened_to {
+        access::open(response.headers_mut(), origin);
+    }
+    response
+}
+
+/// Why a request is not answered at all, if it is not.
+fn refuse<B>(surface: &ClientSurface, info: &ConnectionInfo, request: &Request<B>) -> Option<Response<ReplyBody>> {
+    if !info.is_encrypted {
+        // With TLS, the certificate proves the name by which the server was called.
+        return surface.http.refuse_host(request);
+    }
+    let names_user = info.common_name.as_deref().is_some_and(|name| !name.is_empty());
+    let is_gateway = [GATEWAY, GATEWAY_BETA].iter().any(|root| request.uri().path().starts_with(root));
+    let ignored = names_user && is_gateway && surface.http.gateway && surface.backend.reader().auth_enabled();
+    ignored.then(|| {
+        refusal(
+            StatusCode::BAD_REQUEST,
+            "CommonName of client sending a request against gateway will be ignored and not used as expected\n",
+        )
+    })
+}
+
+async fn route<B>(surface: &Arc<ClientSurface>, request: Request<B>, stopping: Stopping) -> Response<ReplyBody>
+where
+    B: Body<Data = Bytes> + Unpin + Send + 'static,
+{
+    let uri = request.uri().clone();
+    let mut path = path::decoded(uri.path());
+    if let Some(rest) = path.strip_prefix(GATEWAY_BETA) {
+        path = Cow::Owned(format!("{GATEWAY}{rest}"));
+    }
+    let query = uri.query().unwrap_or("");
+    let plain = path::plain(&path);
+    let gateway = surface.http.gateway;
+    if plain != path || (gateway && plain == GATEWAY[..GATEWAY.len() - 1]) {
+        let slash = if plain == GATEWAY[..GATEWAY.len() - 1] && gateway { "/" } else { "" };
+        return path::redirect(request.method(), &format!("{plain}{slash}"), query);
+    }
+    if gateway && path.starts_with(GATEWAY) {
+        return gateway::answer(surface, &path, request, stopping).await;
+    }
+    page(surface, request.method(), &path, query).await
+}
+
+async fn page(surface: &ClientSurface, method: &Method, path: &str, query: &str) -> Response<ReplyBody> {
     let found = match answer_watching(surface, method, path, query).await {
         Some(response) => Some(response),
         None if matches!(path, "/version" | "/debug/vars") && method != Method::GET => Some(method_not_allowed()),
         None if path == "/version" => Some(content(JSON, version_text(&surface.backend.reader().cluster_version()))),
         None => debug::answer(surface, path),
     };
-    let mut response = found.unwrap_or_else(|| refusal(StatusCode::NOT_FOUND, "404 page not found\n"));
-    let headers = response.headers_mut();
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("accept, content-type, authorization"));
-    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, GET, OPTIONS, PUT, DELETE"));
-    response
+    found.unwrap_or_else(|| refusal(StatusCode::NOT_FOUND, "404 page not found\n"))
 }
 
 /// Metrics and health, which `--listen-metrics-urls` serves as well; `None`: another page.
