@@ -101,6 +101,10 @@ impl<B: Body<Data = Bytes> + Unpin> MessageReader<B> {
                 format!("grpc: received message larger than max ({length} vs. {})", self.message_bytes_max),
             ));
         }
+        if self.buffered.len() < FRAME_HEAD_BYTES + length {
+            // The flag is judged with the whole message, as grpc-go does: an end before it is what went wrong.
+            return Ok(None);
+        }
         match (self.buffered[0], &self.encoding) {
             (0, _) => {}
             (1, None) => {
@@ -116,9 +120,6 @@ impl<B: Body<Data = Bytes> + Unpin> MessageReader<B> {
             (flag, _) => {
                 return Err(Status::new(Code::Internal, format!("grpc: received unexpected payload format {flag}")));
             }
-        }
-        if self.buffered.len() < FRAME_HEAD_BYTES + length {
-            return Ok(None);
         }
         let is_packed = self.buffered[0] == 1;
         self.buffered.advance(FRAME_HEAD_BYTES);
@@ -237,7 +238,7 @@ mod tests {
                 "grpc: compressed flag set with identity or empty encoding",
             ),
             (
-                vec![&b"\x01\0\0\0\x05"[..]],
+                vec![&b"\x01\0\0\0\x05abcde"[..]],
                 Some("snappy"),
                 Code::Unimplemented,
                 "grpc: Decompressor is not installed for grpc-encoding \"snappy\"",
@@ -250,6 +251,8 @@ mod tests {
             ),
             (vec![&b"\0\0\0\0\x05ab"[..]], None, Code::Unknown, "unexpected EOF"),
             (vec![&b"\0\0"[..], b"\0"], None, Code::Unknown, "unexpected EOF"),
+            (vec![&b"\x03\0\0\x03\0"[..]], None, Code::Unknown, "unexpected EOF"),
+            (vec![&b"\x03"[..], b"\0", b"\0", b"\x03", b"\0"], None, Code::Unknown, "unexpected EOF"),
         ] {
             assert_eq!(reader(pieces, encoding).unary().await, Err(Status::new(code, text)));
         }
