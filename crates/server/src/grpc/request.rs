@@ -251,8 +251,8 @@ mod tests {
             ),
             (vec![&b"\0\0\0\0\x05ab"[..]], None, Code::Unknown, "unexpected EOF"),
             (vec![&b"\0\0"[..], b"\0"], None, Code::Unknown, "unexpected EOF"),
-            (vec![&b"\x03\0\0\x03\0"[..]], None, Code::Unknown, "unexpected EOF"),
-            (vec![&b"\x03"[..], b"\0", b"\0", b"\x03", b"\0"], None, Code::Unknown, "unexpected EOF"),
+            (vec![&b"\x03\0\0\0\x03"[..]], None, Code::Unknown, "unexpected EOF"),
+            (vec![&b"\x03"[..], b"\0", b"\0", b"\0", b"\x03"], None, Code::Unknown, "unexpected EOF"),
         ] {
             assert_eq!(reader(pieces, encoding).unary().await, Err(Status::new(code, text)));
         }
