@@ -18,6 +18,9 @@ import (
 	. "quorate/tests/harness"
 )
 
+// addresses are each server's own.
+var addresses = regexp.MustCompile(`http://127\.[0-9.]+:\d+`)
+
 // identities are the numbers that differ between two servers in a JSON reply.
 var identities = regexp.MustCompile(`"(cluster_id|member_id|raft_term|leader|ID)":"\d+"`)
 
