@@ -275,7 +275,9 @@ func TestGatewayTokens(t *testing.T) {
 				}
 			}
 		}
-		page(t, s, "POST", "/v3/auth/disable", `{}`, "Authorization="+tokenOf("root"))
+		// Its token is each server's own, so it stays out of what is compared.
+		code, _, text := ask(t, s, "POST", "/v3/auth/disable", `{}`, "Authorization="+tokenOf("root"))
+		s.Note("root disables auth", fmt.Sprint(code, " ", identities.ReplaceAllString(compact(text), `"$1":"*"`)))
 		page(t, s, "POST", "/v3/kv/range", `{"key":"YQ==","count_only":true}`, "Authorization=nonsense")
 	})
 }
