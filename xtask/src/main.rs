@@ -3,6 +3,7 @@
 //! It runs cargo, go and the test programs and adds up what they report; it holds no test of the product itself.
 //! Every command ends with exit code 0 only if everything it ran passed.
 
+mod clients;
 mod go;
 mod run;
 mod steps;
@@ -17,6 +18,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   ci             test, then ci-lints
   ci-lints       rustfmt, clippy and tidy
   tidy           the rules of the repository that no compiler knows
+  test-clients   the published Python, Node and Java clients, against the programs in target/test-bin
   test-programs  builds the binary and the test programs into target/test-bin and runs nothing";
 
 fn main() -> ExitCode {
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         ["ci"] => steps::test().and_then(|tests| steps::lints().map(|lints| tests.and(lints))),
         ["ci-lints"] => steps::lints(),
         ["tidy"] => steps::tidy(),
+        ["test-clients"] => clients::all(),
         ["test-programs"] => steps::test_programs(),
         _ => {
             eprintln!("{USAGE}");

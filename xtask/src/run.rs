@@ -1,6 +1,6 @@
 //! Runs one program and counts the tests that its output reports.
 //!
-//! It owns the reading of cargo's and go's reports; what is run, and in which order, is `steps`.
+//! It owns the reading of the reports of cargo, go, pytest, Maven and Node; what is run, and in which order, is `steps`.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -57,8 +57,38 @@ pub(crate) fn counted(line: &str) -> Total {
         };
         return Total { passed: number(" passed").unwrap_or(0), failed: number(" failed").unwrap_or(0) };
     }
+    if let Some(total) = counted_of_others(line) {
+        return total;
+    }
     let line = line.trim_start();
     Total { passed: u64::from(line.starts_with("--- PASS: ")), failed: u64::from(line.starts_with("--- FAIL: ")) }
+}
+
+/// The last line of pytest, and the summaries of Maven's classes and of Node's runs.
+fn counted_of_others(line: &str) -> Option<Total> {
+    if let Some(report) = line.strip_prefix("===").and_then(|line| line.strip_suffix("===")) {
+        let words: Vec<&str> = report.split([' ', ',', '=']).filter(|word| !word.is_empty()).collect();
+        let number = |wanted: &[&str]| -> u64 {
+            words
+                .windows(2)
+                .filter(|pair| wanted.contains(&pair[1]))
+                .filter_map(|pair| pair[0].parse::<u64>().ok())
+                .sum()
+        };
+        let failed = number(&["failed", "error", "errors", "skipped", "xfailed", "xpassed"]);
+        return Some(Total { passed: number(&["passed"]), failed });
+    }
+    let field = |name: &str| line.split_once(name)?.1.split(',').next()?.trim().parse::<u64>().ok();
+    if let (true, Some(run)) = (line.contains("Time elapsed:"), field("Tests run:")) {
+        let failed = field("Failures:")? + field("Errors:")? + field("Skipped:")?;
+        return Some(Total { passed: run.checked_sub(failed)?, failed });
+    }
+    let node = |name: &str| line.strip_prefix(name)?.parse::<u64>().ok();
+    if let Some(passed) = node("# pass ") {
+        return Some(Total { passed, failed: 0 });
+    }
+    let failed = ["# fail ", "# cancelled ", "# skipped ", "# todo "].iter().find_map(|name| node(name))?;
+    Some(Total { passed: 0, failed })
 }
 
 /// Runs a program that must work for anything else to make sense.
@@ -145,6 +175,27 @@ mod tests {
         assert_eq!(counted("    --- FAIL: TestRange/sort (0.41s)"), total(0, 1));
         assert_eq!(counted("=== RUN   TestRange"), total(0, 0));
         assert_eq!(counted("ok"), total(0, 0));
+    }
+
+    #[test]
+    fn reports_of_pytest_maven_and_node_are_counted() {
+        let total = |passed, failed| Total { passed, failed };
+        assert_eq!(counted("==== 1 failed, 9 passed, 2 errors, 104 warnings in 6.32s ===="), total(9, 3));
+        assert_eq!(
+            counted("============================== 10 passed in 13.33s =============================="),
+            total(10, 0)
+        );
+        assert_eq!(
+            counted("=================================== FAILURES ==================================="),
+            total(0, 0)
+        );
+        let class =
+            "[ERROR] Tests run: 7, Failures: 1, Errors: 2, Skipped: 0, Time elapsed: 3.1 s <<< FAILURE! -- in Keys";
+        assert_eq!(counted(class), total(4, 3));
+        assert_eq!(counted("[INFO] Tests run: 7, Failures: 0, Errors: 0, Skipped: 0"), total(0, 0));
+        assert_eq!(counted("# pass 12"), total(12, 0));
+        assert_eq!(counted("# fail 2"), total(0, 2));
+        assert_eq!(counted("# tests 14"), total(0, 0));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::run::{Show, Total, cargo, check, required, root, target_dir, tests};
-use crate::{go, tidy as rules};
+use crate::{clients, go, tidy as rules};
 
 /// The workspace that drives the published Rust client, apart from the product's, as a user's program is.
 const RUST_CLIENT: &str = "tests/rust/Cargo.toml";
@@ -32,11 +32,12 @@ pub(crate) fn test() -> Result<Total> {
         total = total.and(tests(name, &mut go::suite(name), Show::Failures)?);
     }
     required(rust_client("build").args(["--quiet", "--package", "protoc"]))?;
-    Ok(total.and(tests(
+    total = total.and(tests(
         "rust client",
         rust_client("test").args(["--quiet", "--package", "quorate-client-tests"]),
         Show::Failures,
-    )?))
+    )?);
+    Ok(total.and(clients::all()?))
 }
 
 /// `cargo xtask test-programs`

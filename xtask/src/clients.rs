@@ -1,0 +1,82 @@
+//! Prepares and runs the published clients of other languages than Go and Rust: Python, Node, Java.
+//!
+//! Everything that is fetched or built lands in `target/clients`; the folders under `tests` stay as they are. Each suite
+//! is given both servers (QUORATE_BIN, PEER_BIN) and reports its tests in a form that `run` counts. A tool that is
+//! missing fails the run with what to install.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::go::test_bin;
+use crate::run::{Show, Total, required, root, target_dir, tests};
+
+/// One file of cases per client, each a process of its own: the clients' generated messages share their names.
+const PYTHON_SUITES: [&str; 3] = ["etcd3", "etcd3gw", "aetcd"];
+
+/// The oldest Python with what the tests use.
+const PYTHON_MINOR_MIN: u32 = 11;
+
+/// Runs all of them.
+pub(crate) fn all() -> Result<Total> {
+    python()
+}
+
+fn python() -> Result<Total> {
+    let folder = target_dir().join("clients/python");
+    let sources = root().join("tests/python");
+    let advice = format!(
+        "the Python clients need Python 3.{PYTHON_MINOR_MIN} or newer with venv: Debian's packages python3 and python3-venv"
+    );
+    let version = answer("python3", &["-c", "import sys; print(*sys.version_info[:2])"], &advice)?;
+    let minor = version.strip_prefix("3 ").and_then(|minor| minor.parse::<u32>().ok());
+    ensure!(minor.is_some_and(|minor| minor >= PYTHON_MINOR_MIN), "python3 is {version:?}; {advice}");
+    let interpreter = folder.join("bin/python");
+    prepared(&folder, &[sources.join("requirements.txt")], || {
+        println!("fetching the Python clients");
+        let made = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder).status();
+        ensure!(made.is_ok_and(|status| status.success()), "python3 -m venv failed; {advice}");
+        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r"];
+        required(Command::new(&interpreter).args(install).arg(sources.join("requirements.txt")))
+    })?;
+    let mut total = Total::default();
+    for suite in PYTHON_SUITES {
+        let mut command = Command::new(&interpreter);
+        command.args(["-m", "pytest", &format!("test_{suite}.py")]).current_dir(&sources);
+        with_servers(&mut command).env("PYTHONDONTWRITEBYTECODE", "1");
+        total = total.and(tests(&format!("python {suite}"), &mut command, Show::Failures)?);
+    }
+    Ok(total)
+}
+
+/// Gives the suite both servers.
+fn with_servers(command: &mut Command) -> &mut Command {
+    command.envs([("QUORATE_BIN", test_bin().join("etcd")), ("PEER_BIN", test_bin().join("etcd-peer"))])
+}
+
+/// Runs `prepare` unless it was run in this folder for files of this content.
+fn prepared(folder: &Path, pins: &[PathBuf], prepare: impl FnOnce() -> Result<()>) -> Result<()> {
+    let mut wanted = Vec::new();
+    for path in pins {
+        wanted.extend(std::fs::read(path).with_context(|| format!("reading {}", path.display()))?);
+    }
+    let stamp = folder.join("prepared-for");
+    if std::fs::read(&stamp).is_ok_and(|present| present == wanted) {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+    prepare()?;
+    std::fs::write(&stamp, wanted).with_context(|| format!("writing {}", stamp.display()))
+}
+
+/// The first line that a tool answers, or the advice if there is no such tool.
+fn answer(tool: &str, arguments: &[&str], advice: &str) -> Result<String> {
+    match Command::new(tool).args(arguments).output() {
+        Ok(output) if output.status.success() => {
+            Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim().to_owned())
+        }
+        Ok(output) => bail!("{tool} fails: {}; {advice}", String::from_utf8_lossy(&output.stderr).trim()),
+        Err(error) => bail!("{tool} does not run: {error}; {advice}"),
+    }
+}
