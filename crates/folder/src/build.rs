@@ -101,6 +101,7 @@ fn make(
         latest_revision = checkpoint.revision;
         checkpoint.members = cluster.members.clone();
         checkpoint.removed_members = Vec::new();
+        checkpoint.auto_promoted = Vec::new();
         checkpoint.conf_state = Some(conf_state.clone());
         // The first leader says which version its cluster speaks.
         checkpoint.cluster_version = String::new();

@@ -14,6 +14,12 @@ pub fn member_id(peer_urls: &[String], token: &str) -> u64 {
     first_eight(&hash.finalize())
 }
 
+/// The id of a member that is added to a running cluster: of its peer URLs and the second of its addition, so that a
+/// member that comes again is another one.
+pub fn added_member_id(peer_urls: &[String], unix_seconds: u64) -> u64 {
+    member_id(peer_urls, &unix_seconds.to_string())
+}
+
 /// A cluster's id: of its first members' ids.
 pub fn cluster_id(member_ids: &[u64]) -> u64 {
     let mut sorted = member_ids.to_vec();

@@ -5,6 +5,8 @@
 
 use bytes::Bytes;
 use quorate_proto::quoratepb::{Command, ConfState, LeaseRecord, LogEntry, PeerMessage, RaftMessage};
+use quorate_store::error::Error;
+use quorate_store::members::Membership;
 use quorate_store::outcome::LeaseChange;
 
 /// How a node is made. Every value that the members must agree on is marked so.
@@ -60,10 +62,13 @@ pub struct StorePoint {
     pub applied_index: u64,
     /// That entry's term.
     pub applied_term: u64,
-    /// Voters and learners at it. A cluster that bootstraps names its first voters at index 0.
+    /// Voters and learners at it. A cluster that bootstraps names its first voters at index 0; a member that joins names
+    /// none, and begins with a snapshot.
     pub conf_state: ConfState,
     /// The leases in it.
     pub leases: Vec<LeaseRecord>,
+    /// The members at it.
+    pub members: Membership,
 }
 
 /// What happened outside.
@@ -136,6 +141,8 @@ pub enum Input {
         point: SnapshotPoint,
         /// The leases in it. With their renewals: an expiry that names another count is void.
         leases: Vec<LeaseRecord>,
+        /// The members in it.
+        members: Membership,
     },
     /// Hand leadership to a member; 0: to whoever is best placed. Ignored by followers.
     TransferLeader {
@@ -215,6 +222,10 @@ pub enum Refusal {
     LeaderChanged,
     /// The member is stopping.
     Stopped,
+    /// The learner that is to be promoted lacks too much of the log.
+    LearnerNotReady,
+    /// The learner that is to be promoted is no member.
+    MemberNotFound,
 }
 
 /// One write to the log: the disk makes all of it durable with one sync, or none of it counts.
@@ -248,11 +259,11 @@ pub enum Payload {
     Empty,
     /// An encoded `CommandBatch`.
     Commands(Bytes),
-    /// A change of members that raft accepted: the new voters and learners, and an encoded `MemberChange`.
+    /// A change of members.
     Members {
-        /// The configuration from here on.
-        conf_state: ConfState,
-        /// Encoded `MemberChange`; may be empty.
+        /// The configuration from here on, or why the change was refused: the same on every member.
+        verdict: Result<ConfState, Error>,
+        /// The encoded `Command` that asked for it; empty when raft changed by itself.
         change: Bytes,
     },
 }

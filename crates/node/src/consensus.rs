@@ -11,11 +11,16 @@ mod log;
 
 use crate::api::{CommittedEntry, HardState, Payload, SnapshotPoint};
 use bytes::Bytes;
+pub(crate) use convert::MembersStep;
 use convert::{
     conf_state_from_raft, entry_from_raft, entry_to_raft, members_from_entry, message_from_raft, message_to_raft,
 };
 use log::{MemoryLog, snapshot_point};
+use prost::Message as _;
+use quorate_proto::quoratepb::member_change::Action;
 use quorate_proto::quoratepb::{ConfState, LogEntry, RaftMessage};
+use quorate_store::error::Error;
+use quorate_store::members::{Membership, decode_change};
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 use raft::{RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use rand::rngs::StdRng;
@@ -40,6 +45,8 @@ pub(crate) struct ConsensusStart {
     pub(crate) start: (u64, u64),
     pub(crate) entries: Vec<LogEntry>,
     pub(crate) applied: u64,
+    /// The members at `applied`.
+    pub(crate) members: Membership,
 }
 
 /// What raft wants done, in one piece.
@@ -82,6 +89,19 @@ pub(crate) fn classify(message: &RaftMessage) -> MessageClass {
     }
 }
 
+/// An entry that changes members, as a leader would have written it.
+pub(crate) fn change_entry(index: u64, term: u64, step: MembersStep, context: Bytes) -> LogEntry {
+    let data = convert::MembersEntry { transition: 0, changes: vec![step], context }.encode_to_vec().into();
+    let entry_type = EntryType::EntryConfChangeV2 as u32;
+    LogEntry { entry_type, term, index, data, context: Bytes::new() }
+}
+
+/// The command behind an entry that changes members; `None` when it does not.
+pub(crate) fn change_context(entry: &LogEntry) -> Option<Bytes> {
+    let is_change = entry.entry_type == EntryType::EntryConfChangeV2 as u32;
+    is_change.then(|| members_from_entry(entry.data.clone())).flatten().map(|(_, context)| context)
+}
+
 /// One member's raft.
 pub(crate) struct Consensus {
     raw: RawNode<MemoryLog>,
@@ -89,6 +109,8 @@ pub(crate) struct Consensus {
     /// Role and term for which the election timeout was drawn, and that timeout.
     drawn: (StateRole, u64, usize),
     id: u64,
+    /// The members behind the last entry that was handed out: changes with raft's configuration.
+    members: Membership,
 }
 
 impl Consensus {
@@ -113,14 +135,21 @@ impl Consensus {
             max_committed_size_per_ready: COMMITTED_BYTES_MAX,
             ..raft::Config::default()
         };
+        let joins = start.conf_state.voters.is_empty();
         let log = MemoryLog::new(start.hard_state, start.conf_state, start.start, entries, start.applied);
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let raw = RawNode::new(&config, log, &logger).expect("the configuration is within raft's bounds");
+        let mut raw = RawNode::new(&config, log, &logger).expect("the configuration is within raft's bounds");
+        if joins {
+            // The first voters stand in no entry of the log: who begins with it would never hear of them. So whoever joins
+            // answers every append by asking for a snapshot, of any index.
+            raw.raft.pending_request_snapshot = 1;
+        }
         let mut consensus = Self {
             raw,
             random: StdRng::seed_from_u64(start.seed ^ start.id.rotate_left(32)),
             drawn: (StateRole::Leader, 0, 0),
             id: start.id,
+            members: start.members,
         };
         consensus.redraw();
         consensus
@@ -165,7 +194,7 @@ impl Consensus {
             return;
         }
         let Some(message) = message_to_raft(message) else { return };
-        if message.msg_type == MessageType::MsgTimeoutNow && !self.may_campaign() {
+        if message.msg_type == MessageType::MsgTimeoutNow && !(self.raw.raft.promotable() && self.may_campaign()) {
             return;
         }
         // An acknowledgement of entries that this leader never had would count for commitment later.
@@ -215,16 +244,40 @@ impl Consensus {
         self.raw.raft.step(message).is_ok()
     }
 
-    /// Appends a change of members.
-    #[cfg(test)]
-    pub(crate) fn propose_members(&mut self, steps: &[(u32, u64)], context: Bytes) -> bool {
-        use prost::Message as _;
-        let changes =
-            steps.iter().map(|&(change_type, node_id)| convert::MembersStep { change_type, node_id }).collect();
+    /// Appends a change of members, if this member leads and no other change is on its way. `false`: nothing happened.
+    /// `context`: the encoded command that asks for it.
+    pub(crate) fn propose_change(&mut self, step: MembersStep, context: Bytes) -> bool {
+        self.can_change_members() && self.append_change(vec![step], context)
+    }
+
+    fn append_change(&mut self, changes: Vec<MembersStep>, context: Bytes) -> bool {
         let mut entry = Entry::default();
         entry.entry_type = EntryType::EntryConfChangeV2;
         entry.data = convert::MembersEntry { transition: 0, changes, context }.encode_to_vec().into();
-        self.can_propose() && self.propose_entry(entry)
+        self.propose_entry(entry)
+    }
+
+    /// Appends several changes at once, for tests of joint configurations.
+    #[cfg(test)]
+    pub(crate) fn propose_members(&mut self, steps: &[(u32, u64)], context: Bytes) -> bool {
+        let steps = steps.iter().map(|&(change_type, node_id)| MembersStep { change_type, node_id }).collect();
+        self.can_propose() && self.append_change(steps, context)
+    }
+
+    /// Whether a change of members would be appended: this member leads, knows what is committed, and has applied every
+    /// earlier change. Raft would turn a change that comes too soon into nothing.
+    pub(crate) fn can_change_members(&self) -> bool {
+        self.can_propose() && self.committed_in_term() && !self.raw.raft.has_pending_conf()
+    }
+
+    /// The members behind the last entry that was handed out.
+    pub(crate) fn members(&self) -> &Membership {
+        &self.members
+    }
+
+    /// The store became a snapshot with these members.
+    pub(crate) fn set_members(&mut self, members: Membership) {
+        self.members = members;
     }
 
     /// Whether this member leads and is not handing leadership over.
@@ -339,12 +392,39 @@ impl Consensus {
         CommittedEntry { index: entry.index, term: entry.term, payload }
     }
 
-    /// A change that raft refuses is nothing, on every member alike.
+    /// Judges a committed change, on every member alike, and lets raft and the table of members follow it.
     fn members_payload(&mut self, data: Bytes) -> Payload {
-        let Some((change, context)) = members_from_entry(data) else { return Payload::Empty };
-        match self.raw.apply_conf_change(&change) {
-            Ok(conf_state) => Payload::Members { conf_state: conf_state_from_raft(&conf_state), change: context },
-            Err(_) => Payload::Empty,
+        let Some((steps, change)) = members_from_entry(data) else { return Payload::Empty };
+        let (_, wanted) = decode_change(change.clone());
+        let verdict = match &wanted {
+            Some(wanted) => self.members.check(wanted).and_then(|()| {
+                if wanted.action() == Action::Update {
+                    return Ok(self.raw.raft.prs().conf().to_conf_state());
+                }
+                // The rules above let nothing through that raft refuses, but for a configuration without voters.
+                self.raw.apply_conf_change(&steps).map_err(|_| Error::NotEnoughStartedMembers)
+            }),
+            None => match self.raw.apply_conf_change(&steps) {
+                Ok(conf_state) => Ok(conf_state),
+                Err(_) => return Payload::Empty,
+            },
+        };
+        let verdict = verdict.map(|conf_state| conf_state_from_raft(&conf_state));
+        if let Ok(conf_state) = &verdict {
+            self.members.apply(wanted.as_ref(), conf_state);
+            self.step_down_if_removed();
+        }
+        Payload::Members { verdict, change }
+    }
+
+    /// Raft counts on a leader's or candidate's own progress. A leader that was elected with its own removal in the log
+    /// has none from here on.
+    fn step_down_if_removed(&mut self) {
+        let raft = &mut self.raw.raft;
+        if raft.state != StateRole::Follower && raft.prs().get(self.id).is_none() {
+            let term = raft.term;
+            raft.become_follower(term, raft::INVALID_ID);
+            self.redraw();
         }
     }
 
@@ -389,8 +469,9 @@ impl Consensus {
         self.raw.raft.apply_to_current_term()
     }
 
+    /// Whether this member is a learner, as far as it knows.
     pub(crate) fn is_learner(&self) -> bool {
-        self.raw.raft.prs().conf().learners().contains(&self.id)
+        self.members.get(self.id).is_some_and(|member| member.is_learner)
     }
 
     /// Whether this member is the only voter.
@@ -406,8 +487,13 @@ impl Consensus {
         voters
     }
 
-    /// How much of the log a follower is known to have; `None` when it is no member.
+    /// How much of the log a member is known to have; `None` when it is no member.
     pub(crate) fn matched(&self, peer: u64) -> Option<u64> {
         self.raw.raft.prs().get(peer).map(|progress| progress.matched)
+    }
+
+    /// Whether a member answered this leader lately.
+    pub(crate) fn is_active(&self, peer: u64) -> bool {
+        self.raw.raft.prs().get(peer).is_some_and(|progress| progress.recent_active)
     }
 }

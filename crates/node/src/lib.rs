@@ -3,6 +3,7 @@
 //! Knows nothing of sockets, tokio, threads or clocks. The `raft` crate is used behind `consensus` only, so that it can
 //! be changed.
 
+mod alone;
 pub mod api;
 mod consensus;
 mod leases;
@@ -13,4 +14,5 @@ mod reads;
 mod tests;
 pub mod wal;
 
+pub use alone::force_new_cluster;
 pub use node::Node;

@@ -5,14 +5,18 @@
 //! nothing is written behind a snapshot before the store has become that snapshot; a caller is told that its command was
 //! refused only when it was proposed nowhere.
 
+mod members;
+
 use crate::api::{
-    Effect, HardState, Input, NodeConfig, NodeStatus, Payload, Persist, Refusal, SnapshotPoint, StorePoint,
+    CommittedEntry, Effect, HardState, Input, NodeConfig, NodeStatus, Payload, Persist, Refusal, SnapshotPoint,
+    StorePoint,
 };
 use crate::consensus::{Consensus, ConsensusStart, MessageClass, Round, classify};
 use crate::leases::LeaseClocks;
 use crate::proposals::{ForwardVerdict, Proposals, expiry_reason};
 use crate::reads::{Asked, RETRY_TICKS, Reads};
 use crate::wal::Recovered;
+use members::Changes;
 use quorate_proto::quoratepb::command::Operation;
 use quorate_proto::quoratepb::peer_message::Kind;
 use quorate_proto::quoratepb::{Command, Forward, ForwardRejected, LeaseExpire, LogEntry, PeerMessage, RaftMessage};
@@ -55,6 +59,10 @@ pub struct Node {
     write_number: u64,
     /// A hard state that goes with the next write.
     hard_state_unwritten: Option<HardState>,
+    /// The newest hard state.
+    hard_state: HardState,
+    /// Committed entries that wait for a write to be durable, and its number: see [`Self::hand_out`].
+    applies_held: VecDeque<(u64, Vec<CommittedEntry>)>,
     /// The snapshot that the store is becoming.
     installing: Option<SnapshotPoint>,
     /// Indexes of this leader's batches that are not durable here.
@@ -69,6 +77,7 @@ pub struct Node {
     reads_held: BTreeMap<u64, RaftMessage>,
     failover: Failover,
     snapshots: Snapshots,
+    changes: Changes,
     checkpointed: u64,
     truncated: u64,
 }
@@ -154,6 +163,7 @@ impl Node {
             start,
             entries,
             applied: store.applied_index,
+            members: store.members,
         });
         let mut leases = LeaseClocks::default();
         leases.load(now_ms, &store.leases);
@@ -174,6 +184,8 @@ impl Node {
             write_number: writes.len() as u64,
             writes,
             hard_state_unwritten: None,
+            hard_state,
+            applies_held: VecDeque::new(),
             installing: None,
             batches_unpersisted: VecDeque::new(),
             newest_batch: (0, 0),
@@ -183,6 +195,7 @@ impl Node {
             reads_held: BTreeMap::new(),
             failover: Failover::default(),
             snapshots: Snapshots::default(),
+            changes: Changes::default(),
             checkpointed: store.applied_index,
             truncated: 0,
             config,
@@ -249,7 +262,7 @@ impl Node {
                     self.consensus.step(message.from, message);
                 }
             }
-            Input::SnapshotInstalled { point, leases } => {
+            Input::SnapshotInstalled { point, leases, members } => {
                 let expected = self.installing.take();
                 assert_eq!(
                     Some(point.index),
@@ -258,6 +271,7 @@ impl Node {
                 );
                 self.applied = point.index;
                 self.leases.load(now_ms, &leases);
+                self.consensus.set_members(members);
                 self.proposals.applied(point.index);
                 self.release_writes();
             }
@@ -274,6 +288,7 @@ impl Node {
         loop {
             self.observe_role();
             self.release_reads_held();
+            self.move_changes();
             self.move_commands(now_ms);
             self.ask_for_reads();
             let Some(round) = self.consensus.next_round() else { break };
@@ -343,6 +358,7 @@ impl Node {
         }
         self.campaign_after_loss();
         self.propose_expiries(now_ms);
+        self.promote_caught_up(now_ms);
         self.unpin_snapshots();
         self.truncate_log();
     }
@@ -366,6 +382,7 @@ impl Node {
         if role.leads && !before.leads {
             // Its first committed entry is a round of a quorum that began after any pause.
             self.leadership = Leadership::Confirmed;
+            self.changes = Changes::default();
         }
         self.stalled_at_commit = None;
         self.proposals.release_forwards();
@@ -518,12 +535,15 @@ impl Node {
             operation: Some(Operation::LeaseExpire(LeaseExpire { id: lease.id, term, renewals: lease.renewals })),
             caller: None,
         });
-        self.proposals.add_expiries(now_ms, commands);
+        self.proposals.add_own(now_ms, commands);
     }
 
     // --- Other members ---
 
     fn hear(&mut self, now_ms: u64, from: u64, message: PeerMessage) {
+        if self.consensus.members().is_removed(from) {
+            return;
+        }
         self.failover.gone.remove(&from);
         match message.kind {
             Some(Kind::Raft(message)) => self.hear_raft(from, message),
@@ -531,6 +551,7 @@ impl Node {
             Some(Kind::ForwardRejected(rejected)) => {
                 self.proposals.forward_rejected(from, &self.config, self.consensus.leader(), &rejected);
             }
+            Some(Kind::ForwardRefused(refused)) => self.hear_refusal(from, &refused),
             // A probe is the transport's own matter.
             Some(Kind::Probe(_)) | None => {}
         }
@@ -622,12 +643,20 @@ impl Node {
         for (context, index) in &round.reads {
             self.read_round_ended(context, *index);
         }
-        if round.hard_state.is_some() {
-            self.hard_state_unwritten = round.hard_state;
+        if let Some(hard_state) = round.hard_state {
+            self.hard_state = hard_state;
+            self.hard_state_unwritten = Some(hard_state);
         }
-        if round.must_sync {
+        let changes_members = round.committed.iter().any(|entry| matches!(entry.payload, Payload::Members { .. }));
+        if changes_members {
+            self.hard_state_unwritten = Some(self.hard_state);
+        }
+        if round.must_sync || changes_members {
             self.write_number += 1;
             if let Some(point) = &round.snapshot {
+                // What lies before the snapshot is applied before it; the snapshot holds it durably.
+                let held = self.applies_held.drain(..).map(|(_, entries)| Effect::Apply(entries));
+                self.effects.extend(held);
                 self.installing = Some(point.clone());
                 self.effects.push(Effect::InstallSnapshot(point.clone()));
             }
@@ -654,11 +683,26 @@ impl Node {
         self.send(round.messages);
         if !round.committed.is_empty() {
             for entry in &round.committed {
-                if let Payload::Commands(batch) = &entry.payload {
-                    self.proposals.committed(entry.index, batch);
+                match &entry.payload {
+                    Payload::Commands(batch) => self.proposals.committed(entry.index, batch),
+                    Payload::Members { change, .. } => self.change_committed(change),
+                    Payload::Empty => {}
                 }
             }
-            self.effects.push(Effect::Apply(round.committed));
+            self.hand_out(round.committed, changes_members);
+        }
+    }
+
+    /// Gives committed entries to the store. A change of members waits until this member durably knows it as committed:
+    /// a member that is removed goes for good once the others have applied its removal, and whoever forgot the commitment
+    /// in a crash would wait for its vote for ever.
+    fn hand_out(&mut self, entries: Vec<CommittedEntry>, changes_members: bool) {
+        if changes_members {
+            self.applies_held.push_back((self.write_number, entries));
+        } else if let Some((number, _)) = self.applies_held.back() {
+            self.applies_held.push_back((*number, entries));
+        } else {
+            self.effects.push(Effect::Apply(entries));
         }
     }
 
@@ -683,6 +727,11 @@ impl Node {
             assert!(write.persist.is_none(), "write {} was never handed out", write.number);
             round = Some(write.round);
             messages.extend(write.messages);
+        }
+        while self.applies_held.front().is_some_and(|(held_for, _)| *held_for <= number)
+            && let Some((_, entries)) = self.applies_held.pop_front()
+        {
+            self.effects.push(Effect::Apply(entries));
         }
         let Some(round) = round else { return };
         self.consensus.persisted(round);

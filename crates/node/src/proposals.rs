@@ -7,7 +7,7 @@ use crate::api::{NodeConfig, Refusal};
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use quorate_proto::quoratepb::command::Operation;
-use quorate_proto::quoratepb::{Command, Forward, ForwardRejected};
+use quorate_proto::quoratepb::{Command, Forward, ForwardRefused, ForwardRejected};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Committed commands that the store has not applied; beyond, new commands are refused.
@@ -19,6 +19,9 @@ const COMMAND_OVERHEAD_BYTES: usize = 6;
 /// Forwarded commands that are kept in case the receiver rejects them, bytes; beyond, the oldest are forgotten (their
 /// callers then time out if the receiver rejected them).
 const FORWARDED_BYTES_MAX: usize = 64 << 20;
+
+/// Changes of members that wait for their turn, at the most.
+const CHANGES_MAX: usize = 64;
 
 /// Where a command came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +52,8 @@ struct Forwarded {
 #[derive(Default)]
 pub(crate) struct Proposals {
     waiting: VecDeque<Waiting>,
+    /// Changes of members: each needs an entry of its own, and waits until the one before is applied.
+    changes: VecDeque<Waiting>,
     /// Commands from here that were forwarded, by id.
     forwarded: BTreeMap<u64, Forwarded>,
     /// When they were sent, oldest first; may name commands that are gone.
@@ -80,8 +85,13 @@ fn may_exceed_backlog(command: &Command) -> bool {
     matches!(command.operation, Some(Operation::LeaseRenew(_) | Operation::LeaseRevoke(_) | Operation::LeaseExpire(_)))
 }
 
-fn is_expiry(command: &Command) -> bool {
-    matches!(command.operation, Some(Operation::LeaseExpire(_)))
+/// What a leader proposes of its own accord: void without its leadership, and nobody waits for it.
+fn is_own(command: &Command) -> bool {
+    command.id == 0 && matches!(command.operation, Some(Operation::LeaseExpire(_) | Operation::MemberChange(_)))
+}
+
+fn is_change(command: &Command) -> bool {
+    matches!(command.operation, Some(Operation::MemberChange(_)))
 }
 
 impl Proposals {
@@ -90,7 +100,12 @@ impl Proposals {
         let mut refused = Vec::new();
         let backlog_full = self.backlog_commands > BACKLOG_COMMANDS_MAX || self.backlog_bytes > BACKLOG_BYTES_MAX;
         for command in commands {
-            if self.waiting.len() >= config.waiting_max || (backlog_full && !may_exceed_backlog(&command)) {
+            let is_full = if is_change(&command) {
+                self.changes.len() >= CHANGES_MAX
+            } else {
+                self.waiting.len() >= config.waiting_max || (backlog_full && !may_exceed_backlog(&command))
+            };
+            if is_full {
                 refused.push(command.id);
             } else {
                 self.push(now_ms, command, Origin::Here);
@@ -99,8 +114,8 @@ impl Proposals {
         refused
     }
 
-    /// Queues the expiries that this leader's clock asks for; they are few, see the callers' bound.
-    pub(crate) fn add_expiries(&mut self, now_ms: u64, commands: impl Iterator<Item = Command>) {
+    /// Queues what this leader asks for by itself (expiries, promotions); it is little, see the callers' bounds.
+    pub(crate) fn add_own(&mut self, now_ms: u64, commands: impl Iterator<Item = Command>) {
         for command in commands {
             self.push(now_ms, command, Origin::Here);
         }
@@ -108,7 +123,11 @@ impl Proposals {
 
     fn push(&mut self, since_ms: u64, command: Command, origin: Origin) {
         let bytes = command.encoded_len() + COMMAND_OVERHEAD_BYTES;
-        self.waiting.push_back(Waiting { command, bytes, since_ms, origin });
+        self.queue_of(&command).push_back(Waiting { command, bytes, since_ms, origin });
+    }
+
+    fn queue_of(&mut self, command: &Command) -> &mut VecDeque<Waiting> {
+        if is_change(command) { &mut self.changes } else { &mut self.waiting }
     }
 
     /// Takes another member's commands if this member leads in the term that the sender means. `since_term`: the term in
@@ -127,7 +146,7 @@ impl Proposals {
             return ForwardVerdict::Dropped;
         }
         *newest = (forward.incarnation, forward.sequence);
-        if !leads || self.waiting.len() >= config.waiting_max {
+        if !leads || self.waiting.len() >= config.waiting_max || self.changes.len() >= CHANGES_MAX {
             return ForwardVerdict::Rejected;
         }
         let origin = Origin::Forwarded { from, incarnation: forward.incarnation, sequence: forward.sequence };
@@ -168,15 +187,25 @@ impl Proposals {
         self.waiting.drain(..count);
     }
 
+    /// The oldest change of members that waits.
+    pub(crate) fn next_change(&self) -> Option<&Command> {
+        self.changes.front().map(|waiting| &waiting.command)
+    }
+
+    /// Takes the oldest change of members out: it stands in the log, or will not be proposed.
+    pub(crate) fn take_change(&mut self) -> Option<(u64, Origin)> {
+        self.changes.pop_front().map(|waiting| (waiting.command.id, waiting.origin))
+    }
+
     /// Takes what waits into one message for the leader.
     pub(crate) fn forward(&mut self, now_ms: u64, config: &NodeConfig, to: u64, term: u64) -> Option<Forward> {
-        if self.waiting.is_empty() || self.forward_held {
+        if (self.waiting.is_empty() && self.changes.is_empty()) || self.forward_held {
             return None;
         }
         let count = self.count_within(config.entry_bytes_max, config.waiting_max);
         self.sequence += 1;
         let mut commands = Vec::with_capacity(count);
-        for waiting in self.waiting.drain(..count) {
+        for waiting in self.changes.drain(..).chain(self.waiting.drain(..count)) {
             commands.push(waiting.command.clone());
             let id = waiting.command.id;
             if id == 0 {
@@ -217,10 +246,26 @@ impl Proposals {
                 && let Some(Forwarded { command, bytes, since_ms, .. }) = self.forwarded.remove(id)
             {
                 self.forwarded_bytes -= bytes;
-                self.waiting.push_front(Waiting { command, bytes, since_ms, origin: Origin::Here });
+                self.queue_of(&command).push_front(Waiting { command, bytes, since_ms, origin: Origin::Here });
             }
         }
         self.forward_held |= from == leader;
+    }
+
+    /// A member says that it will not propose a command, ever: answers whether it was one of those forwarded to it.
+    pub(crate) fn forward_refused(&mut self, from: u64, config: &NodeConfig, refused: &ForwardRefused) -> bool {
+        let is_meant = refused.incarnation == config.incarnation
+            && self.forwarded.get(&refused.id).is_some_and(|forwarded| forwarded.to == from);
+        if is_meant {
+            self.forget_forwarded(refused.id);
+        }
+        is_meant
+    }
+
+    fn forget_forwarded(&mut self, id: u64) {
+        if let Some(forwarded) = self.forwarded.remove(&id) {
+            self.forwarded_bytes -= forwarded.bytes;
+        }
     }
 
     /// Forwarding may be tried (again): a tick passed, or somebody else leads.
@@ -230,13 +275,14 @@ impl Proposals {
 
     /// This member does not lead any more: other members' commands go back, and the expiries of its term are moot.
     pub(crate) fn stop_leading(&mut self, leader: u64) -> Vec<(u64, ForwardRejected)> {
-        let waiting = std::mem::take(&mut self.waiting);
         let mut foreign = Vec::new();
-        for waiting in waiting {
-            if waiting.origin != Origin::Here {
-                foreign.push(waiting);
-            } else if !is_expiry(&waiting.command) {
-                self.waiting.push_back(waiting);
+        for queue in [&mut self.waiting, &mut self.changes] {
+            for waiting in std::mem::take(queue) {
+                if waiting.origin != Origin::Here {
+                    foreign.push(waiting);
+                } else if !is_own(&waiting.command) {
+                    queue.push_back(waiting);
+                }
             }
         }
         rejections(leader, foreign)
@@ -256,17 +302,24 @@ impl Proposals {
             self.forget_sent(sent_ms, id);
         }
         let (mut ids, mut foreign) = (Vec::new(), Vec::new());
-        while let Some(oldest) = self.waiting.front()
-            && oldest.since_ms.saturating_add(config.waiting_ms_max) <= now_ms
-            && let Some(waiting) = self.waiting.pop_front()
-        {
-            match waiting.origin {
-                Origin::Forwarded { .. } => foreign.push(waiting),
-                Origin::Here if is_expiry(&waiting.command) => {}
-                Origin::Here => ids.push(waiting.command.id),
+        for queue in [&mut self.waiting, &mut self.changes] {
+            while let Some(oldest) = queue.front()
+                && oldest.since_ms.saturating_add(config.waiting_ms_max) <= now_ms
+                && let Some(waiting) = queue.pop_front()
+            {
+                match waiting.origin {
+                    Origin::Forwarded { .. } => foreign.push(waiting),
+                    Origin::Here if is_own(&waiting.command) => {}
+                    Origin::Here => ids.push(waiting.command.id),
+                }
             }
         }
         (ids, rejections(leader, foreign))
+    }
+
+    /// A committed change of members goes to the store.
+    pub(crate) fn committed_change(&mut self, id: u64) {
+        self.forget_forwarded(id);
     }
 
     /// A committed batch goes to the store.
@@ -287,7 +340,9 @@ impl Proposals {
 
     /// Whether the store's progress decides soon over what may come.
     pub(crate) fn awaits_applied(&self) -> bool {
-        self.backlog_commands > BACKLOG_COMMANDS_MAX / 2 || self.backlog_bytes > BACKLOG_BYTES_MAX / 2
+        self.backlog_commands > BACKLOG_COMMANDS_MAX / 2
+            || self.backlog_bytes > BACKLOG_BYTES_MAX / 2
+            || !self.changes.is_empty()
     }
 
     /// The store applied everything up to `index`.

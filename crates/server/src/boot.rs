@@ -4,17 +4,19 @@
 //! invariant: nothing listens before the data is open and verified, and the process that stops gracefully has told its
 //! callers, handed over its leadership and written everything.
 
-use crate::api::{ClientSurface, PortSettings};
+use crate::api::{ClientSurface, ClusterView, PortSettings};
 use crate::auth::Authenticator;
 use crate::backend::{Backend, BackendParts, Clock, Identity, Limits, StatusBoard};
 use crate::compactor;
 use crate::config::{Address, Config, InitialClusterState};
 use crate::disk::{Durability, RealDisk};
 use crate::http::{DebugPages, watching};
+use crate::join;
 use crate::listen::{Listener, ReusePort, accept_clients, bind_all};
 use crate::logging::FATAL;
 use crate::mailbox::Mailbox;
 use crate::member_ids::{cluster_id, member_id};
+use crate::membership::log_own_removal;
 use crate::metrics::Metrics;
 use crate::peer::{self, PeerConfig, Transport};
 use crate::shutdown::{StopSignals, die};
@@ -43,7 +45,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Semaphore, watch};
 
 /// Commands joined into one raft entry, bytes, unless one command alone is larger.
@@ -62,6 +64,10 @@ const BLOCKING_THREADS_MAX: usize = 16;
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// How long a leader that stops waits for its successor.
 const HAND_OVER_WAIT: Duration = Duration::from_millis(600);
+/// How often a leader that stops looks whether anybody is left.
+const CONNECTED_LOOK: Duration = Duration::from_millis(10);
+/// How long a member goes on that was removed, as in etcd.
+const REMOVED_WAIT: Duration = Duration::from_secs(1);
 /// How long open connections get to end.
 const CONNECTIONS_WAIT: Duration = Duration::from_millis(200);
 /// A stop that takes longer than this ends without its last checkpoint: the log has everything.
@@ -96,12 +102,12 @@ fn serve(config: Config, greeting: Greeting) -> anyhow::Result<()> {
     let _locks = lock_folders(&config)?;
     let watched = &config.operability;
     let metrics = Arc::new(Metrics::with_detail(watched.metrics, watched.features));
-    let data = open_data(&config, &metrics)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()
         .context("cannot start the network runtime")?;
+    let data = open_data(&config, &metrics, &runtime, &tls.dialer)?;
     let handle = runtime.handle().clone();
     runtime.block_on(run_member(config, data, tls, metrics, handle, greeting))
 }
@@ -196,7 +202,7 @@ struct Data {
 }
 
 /// Opens store and log, or makes them for a new member.
-fn open_data(config: &Config, metrics: &Metrics) -> anyhow::Result<Data> {
+fn open_data(config: &Config, metrics: &Metrics, runtime: &Runtime, dialer: &TlsDialer) -> anyhow::Result<Data> {
     let member_folder = config.data_dir.join("member");
     let wal_root = config.wal_dir.as_deref().unwrap_or(&member_folder);
     let member_disk: Arc<dyn Disk> = Arc::new(RealDisk::new(&member_folder, durability(config)));
@@ -209,31 +215,10 @@ fn open_data(config: &Config, metrics: &Metrics) -> anyhow::Result<Data> {
     let mut bootstrap = Bootstrap::default();
     let mut identity = kept_identity.unwrap_or_default();
     if !has_wal {
-        if config.initial_cluster_state == InitialClusterState::Existing {
-            bail!(
-                "--initial-cluster-state=existing with an empty data folder: joining a running cluster is not served by \
-                 this release of Quorate"
-            );
-        }
-        if let Err(reason) = config.verify_bootstrap() {
-            bail!(reason);
-        }
-        let members: Vec<Member> = config
-            .initial_cluster
-            .iter()
-            .map(|(name, urls)| Member {
-                id: member_id(urls, &config.initial_cluster_token),
-                name: name.clone(),
-                peer_ur_ls: urls.clone(),
-                ..Member::default()
-            })
-            .collect();
-        let mut voters: Vec<u64> = members.iter().map(|member| member.id).collect();
-        voters.sort_unstable();
-        identity.cluster_id = cluster_id(&voters);
-        let own = members.iter().find(|member| member.name == config.name).expect("verify_bootstrap checked it");
-        identity.member_id = own.id;
-        bootstrap = Bootstrap { members, conf_state: ConfState { voters, ..ConfState::default() } };
+        (identity, bootstrap) = match config.initial_cluster_state {
+            InitialClusterState::New => begin_cluster(config, runtime, dialer)?,
+            InitialClusterState::Existing => join_cluster(config, runtime, dialer)?,
+        };
     } else if !has_store {
         bail!(
             "{} has a log but no store: one of the folders was removed. Restore it, or remove this member from the \
@@ -253,8 +238,11 @@ fn open_data(config: &Config, metrics: &Metrics) -> anyhow::Result<Data> {
     );
     let wal_config = WalConfig { segment_bytes: WAL_SEGMENT_BYTES, sync: !config.unsafe_no_fsync };
     let in_wal_root = || format!("in {}", wal_root.display());
-    let (wal, recovered) = Wal::open(wal_disk, wal_folder, wal_config, identity).with_context(in_wal_root)?;
+    let (mut wal, mut recovered) = Wal::open(wal_disk, wal_folder, wal_config, identity).with_context(in_wal_root)?;
     recovered.check(wal_folder, store.position().applied_index).with_context(in_wal_root)?;
+    if config.force_new_cluster && has_wal {
+        force_new_cluster(&store, &mut wal, &mut recovered, identity).context("--force-new-cluster")?;
+    }
     Ok(Data { store, wal, recovered, identity, initial_members })
 }
 
@@ -267,6 +255,81 @@ fn tell_defragmentation(threshold_megabytes: u64, stats: &StoreStats) {
             "bootstrap-defrag-threshold-bytes" = threshold_megabytes.saturating_mul(1 << 20),
             "Skipping defragmentation"
         );
+    }
+}
+
+/// A new cluster of the members that the settings name.
+fn begin_cluster(config: &Config, runtime: &Runtime, dialer: &TlsDialer) -> anyhow::Result<(wal::Identity, Bootstrap)> {
+    if let Err(reason) = config.verify_bootstrap() {
+        bail!(reason);
+    }
+    let members: Vec<Member> = config
+        .initial_cluster
+        .iter()
+        .map(|(name, urls)| Member {
+            id: member_id(urls, &config.initial_cluster_token),
+            name: name.clone(),
+            peer_ur_ls: urls.clone(),
+            ..Member::default()
+        })
+        .collect();
+    let mut voters: Vec<u64> = members.iter().map(|member| member.id).collect();
+    voters.sort_unstable();
+    let own = members.iter().find(|member| member.name == config.name).expect("verify_bootstrap checked it");
+    let identity = wal::Identity { cluster_id: cluster_id(&voters), member_id: own.id };
+    ensure!(
+        !runtime.block_on(join::is_bootstrapped(config, dialer, own.id)),
+        "member {:x} has already been bootstrapped: the cluster runs and knows it, but its data folder is empty. Remove \
+         the member from the cluster, add it again, and start it with --initial-cluster-state=existing",
+        own.id
+    );
+    Ok((identity, Bootstrap { members, conf_state: ConfState { voters, ..ConfState::default() } }))
+}
+
+/// A member of a cluster that runs: it knows the others, and has nothing of the log.
+fn join_cluster(config: &Config, runtime: &Runtime, dialer: &TlsDialer) -> anyhow::Result<(wal::Identity, Bootstrap)> {
+    let (cluster, member_id) = runtime.block_on(join::join(config, dialer))?;
+    tracing::info!(
+        "local-member-id" = format!("{member_id:x}"),
+        "cluster-id" = format!("{:x}", cluster.id),
+        "joining a running cluster"
+    );
+    let identity = wal::Identity { cluster_id: cluster.id, member_id };
+    Ok((identity, Bootstrap { members: cluster.members, conf_state: ConfState::default() }))
+}
+
+/// Leaves this member alone with its data.
+fn force_new_cluster(
+    store: &Store,
+    wal: &mut Wal,
+    recovered: &mut wal::Recovered,
+    identity: wal::Identity,
+) -> anyhow::Result<()> {
+    let forced = quorate_node::force_new_cluster(identity.member_id, recovered, &store_point(store));
+    match forced.map_err(|reason| anyhow::anyhow!(reason))? {
+        None => tracing::info!("--force-new-cluster: this member is alone already"),
+        Some(persist) => {
+            wal.append(&[persist])?;
+            tracing::warn!(
+                "cluster-id" = format!("{:x}", identity.cluster_id),
+                "local-member-id" = format!("{:x}", identity.member_id),
+                "commit-index" = recovered.hard_state.commit,
+                "forced a new cluster of this member alone; the others' folders must not be started again"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Where the store stands, for the node.
+fn store_point(store: &Store) -> StorePoint {
+    let position = store.position();
+    StorePoint {
+        applied_index: position.applied_index,
+        applied_term: position.applied_term,
+        conf_state: position.conf_state,
+        leases: position.leases,
+        members: position.members,
     }
 }
 
@@ -313,15 +376,10 @@ fn start_threads(
         dialer,
         runtime: node_runtime.handle().clone(),
         bulk_runtime: runtime,
+        removal: Arc::default(),
     });
-    transport.refresh(&reader.members());
-    let position = store.position();
-    let point = StorePoint {
-        applied_index: position.applied_index,
-        applied_term: position.applied_term,
-        conf_state: position.conf_state,
-        leases: position.leases,
-    };
+    transport.refresh(&reader.members(), |id| reader.is_removed(id));
+    let point = store_point(&store);
     let node_config = NodeConfig {
         id: identity.member_id,
         election_ticks: usize::try_from(config.election_timeout_ms / config.heartbeat_interval_ms)
@@ -456,6 +514,11 @@ async fn run_member(
             connection: config.connection,
         },
         tracer.as_ref().map(|(tracer, _)| tracer.clone()),
+        ClusterView {
+            peers: running.transport.clone(),
+            strict: config.strict_reconfig_check,
+            learners_max: u32::try_from(config.max_learners).unwrap_or(u32::MAX),
+        },
     ));
     for listener in metrics_listeners {
         let scheme = if listener.security.is_plain() { "http" } else { "https" };
@@ -470,8 +533,15 @@ async fn run_member(
     let publishing = tokio::spawn(become_ready(running.backend.clone(), config, served, greeting));
     let cluster_version = tokio::spawn(set_cluster_version(running.backend.clone()));
 
-    let signal = signals.next().await;
-    tracing::info!(signal, "received signal; shutting down");
+    let removal = running.transport.config().removal.clone();
+    tokio::select! {
+        signal = signals.next() => tracing::info!(signal, "received signal; shutting down"),
+        () = removal.posted() => {
+            log_own_removal();
+            // Those that have not applied its removal may still need this member's vote.
+            tokio::time::sleep(REMOVED_WAIT).await;
+        }
+    }
     tokio::spawn(async move {
         let signal = signals.next().await;
         tracing::warn!(signal, "received another signal; leaving at once");
@@ -497,9 +567,10 @@ async fn stop_member(running: Running, stop: &watch::Sender<bool>, room: &Semaph
         mailbox.post(Input::TransferLeader { to: 0 });
         let mut newest = backend.subscribe_status();
         let handed_over = newest.wait_for(|status| status.leader != status.id && status.leader != 0);
-        match tokio::time::timeout(HAND_OVER_WAIT, handed_over).await {
-            Ok(_) => tracing::info!("handed leadership over"),
-            Err(_) => tracing::warn!("nobody took over the leadership in time"),
+        tokio::select! {
+            _ = handed_over => tracing::info!("handed leadership over"),
+            () = nobody_left(&backend, &transport) => tracing::info!("no other voter is there to take the lead over"),
+            () = tokio::time::sleep(HAND_OVER_WAIT) => tracing::warn!("nobody took over the leadership in time"),
         }
     }
     let _ = stop.send(true);
@@ -518,6 +589,17 @@ async fn stop_member(running: Running, stop: &watch::Sender<bool>, room: &Semaph
         }
     }
     transport.stop();
+}
+
+/// Returns when this member is connected to no other voter: all may be stopping together.
+async fn nobody_left(backend: &Backend, transport: &Transport) {
+    let own_id = backend.identity().member_id;
+    let is_other_voter = |member: &Member| member.id != own_id && !member.is_learner;
+    let others: Vec<u64> =
+        backend.reader().members().iter().filter(|member| is_other_voter(member)).map(|member| member.id).collect();
+    while others.iter().any(|&id| transport.active_since(id).is_some()) {
+        tokio::time::sleep(CONNECTED_LOOK).await;
+    }
 }
 
 /// An address of clients, as the log and the greeting name it.

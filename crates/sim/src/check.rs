@@ -8,5 +8,6 @@ pub mod lease;
 pub mod linear;
 pub mod live;
 pub mod log;
+pub mod members;
 pub mod state;
 pub mod watch;

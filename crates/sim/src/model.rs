@@ -32,6 +32,8 @@ pub enum Body {
         /// Seconds.
         ttl_s: i64,
     },
+    /// Of a change of members: id, and whether it is a learner, of each.
+    Members(Vec<(u64, bool)>),
     /// Of everything else.
     Done,
 }

@@ -11,6 +11,7 @@ mod clients;
 mod faults;
 mod finish;
 mod member;
+mod operator;
 mod snapshots;
 mod watchers;
 
@@ -26,6 +27,7 @@ use crate::random::Random;
 use crate::scenario::Scenario;
 use crate::trace::Trace;
 use bytes::Bytes;
+use quorate_proto::etcdserverpb::Member;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,6 +48,8 @@ pub struct Options {
     pub long: bool,
     /// Whether bits of files are turned over: the member must refuse to start or serve nothing wrong.
     pub rot: bool,
+    /// Whether an operator changes the members meanwhile.
+    pub members: bool,
 }
 
 /// What a run came to.
@@ -92,6 +96,8 @@ pub struct Counts {
     pub leader_changes: u64,
     /// Members that refused to start for a broken file.
     pub refused_starts: u64,
+    /// Changes of members that took effect.
+    pub changes: u64,
     /// How long the slowest member took to serve after the faults, us.
     pub recovery_us: u64,
 }
@@ -115,9 +121,33 @@ struct Machine {
     condemned: bool,
     /// Whether a restart is on its way.
     restarting: bool,
+    /// Whether it was added to a cluster that ran already.
+    joins: bool,
+    /// The members as somebody told it when it joined.
+    table: Option<Vec<Member>>,
+    /// It was told that it is out.
+    removed: bool,
 }
 
 impl Machine {
+    fn new(disk: SimDisk, drift_ppm: i64, clock_start_us: u64) -> Self {
+        Self {
+            disk,
+            process: None,
+            life: 0,
+            paused: false,
+            held: Vec::new(),
+            drift_ppm,
+            clock_start_us,
+            disk_slowness: 1,
+            condemned: false,
+            restarting: false,
+            joins: false,
+            table: None,
+            removed: false,
+        }
+    }
+
     fn clock_ms(&self, now_us: u64) -> u64 {
         let drift_us = now_us as i64 / 1000 * self.drift_ppm / 1000;
         (self.clock_start_us as i64 + now_us as i64 + drift_us) as u64 / 1000
@@ -151,6 +181,8 @@ enum Event {
     Heal,
     Probe { member: usize },
     Settle,
+    OperatorTurn,
+    Removed { member: usize, life: u64 },
 }
 
 impl Event {
@@ -164,6 +196,7 @@ impl Event {
             | Self::ServeRead { member, life, .. }
             | Self::StreamTurn { member, life, .. }
             | Self::PeerLost { member, life, .. }
+            | Self::Removed { member, life }
             | Self::SnapshotSent { member, life, .. } => Some((*member, Some(*life))),
             Self::Peer { to, .. } => Some((*to, None)),
             Self::RequestArrives { member, .. } | Self::WatchRequest { member, .. } => Some((*member, None)),
@@ -215,6 +248,7 @@ struct World {
     net: Net,
     random: Random,
     fault_random: Random,
+    operator_random: Random,
     trace: Trace,
     counts: Counts,
     violation: Option<Violation>,
@@ -271,18 +305,7 @@ impl World {
         let machines = (0..scenario.members)
             .map(|_| {
                 let drift_ppm = random.below(2 * scenario.drift_ppm + 1) as i64 - scenario.drift_ppm as i64;
-                Machine {
-                    disk: SimDisk::new(random.fork()),
-                    process: None,
-                    life: 0,
-                    paused: false,
-                    held: Vec::new(),
-                    drift_ppm,
-                    clock_start_us: random.below(1 << 40),
-                    disk_slowness: 1,
-                    condemned: false,
-                    restarting: false,
-                }
+                Machine::new(SimDisk::new(random.fork()), drift_ppm, random.below(1 << 40))
             })
             .collect();
         let clients = (0..scenario.clients).map(|_| clients::Client::new(client_random.fork())).collect();
@@ -290,6 +313,8 @@ impl World {
             (0..scenario.watch_clients).map(|_| watchers::WatchClient::new(client_random.fork())).collect();
         Self {
             trace: Trace::new(options.printing),
+            log: CommittedLog::with_voters(scenario.members),
+            operator_random: Random::new(scenario.seed ^ 0x6f70_6572_0000_0000),
             scenario,
             options,
             now_us: 0,
@@ -310,7 +335,6 @@ impl World {
             next_connection: 1,
             transfers: BTreeMap::new(),
             next_transfer: 1,
-            log: CommittedLog::new(),
             state_check: StateCheck::default(),
             live_check: LiveCheck::default(),
             planted: 0,
@@ -334,6 +358,10 @@ impl World {
         if self.scenario.fault_weights.iter().any(|weight| *weight > 0) {
             let after_us = self.fault_random.duration_us(self.scenario.fault_every_us);
             self.after(after_us, Event::Fault);
+        }
+        if self.options.members {
+            let after_us = self.operator_random.duration_us(self.scenario.fault_every_us);
+            self.after(after_us, Event::OperatorTurn);
         }
         self.after(self.scenario.chaos_us, Event::Heal);
     }
@@ -413,6 +441,8 @@ impl World {
             Event::Heal => self.heal(),
             Event::Probe { member } => self.probe(member),
             Event::Settle => self.settle(),
+            Event::OperatorTurn => self.operator_turn(),
+            Event::Removed { member, .. } => self.end(member, member::End::Removed),
         }
     }
 

@@ -61,10 +61,34 @@ fn seeds_2100_to_2800_are_green() {
     lively(all_green(2100..2800));
 }
 
+/// An operator adds, promotes, moves, removes and replaces members while all the faults strike.
+fn green_with_changing_members(seeds: std::ops::Range<u64>) {
+    let (mut changes, mut snapshots, mut answered) = (0, 0, 0);
+    for seed in seeds {
+        let report = run(seed, Options { members: true, ..Options::default() });
+        green(&report, " --members");
+        changes += report.counts.changes;
+        snapshots += report.counts.snapshots;
+        answered += report.counts.answered;
+    }
+    assert!(changes > 1_000 && snapshots > 500 && answered > 30_000, "{changes} {snapshots} {answered}");
+}
+
+#[test]
+fn seeds_0_to_500_are_green_with_changing_members() {
+    green_with_changing_members(0..500);
+}
+
+#[test]
+fn seeds_500_to_1000_are_green_with_changing_members() {
+    green_with_changing_members(500..1000);
+}
+
 #[test]
 fn a_seed_gives_the_same_run_twice() {
-    for seed in 5000..5150 {
-        let (first, second) = (run(seed, Options::default()), run(seed, Options::default()));
+    for (seed, members) in (5000..5150).map(|seed| (seed, seed % 3 == 0)) {
+        let options = Options { members, ..Options::default() };
+        let (first, second) = (run(seed, options), run(seed, options));
         assert_eq!(
             (first.trace_digest, first.counts),
             (second.trace_digest, second.counts),
@@ -90,5 +114,8 @@ fn a_member_with_a_broken_file_refuses_to_start_or_serves_nothing_wrong() {
 fn seeds_that_were_red_stay_green() {
     for seed in [138, 166, 214, 233, 332, 102_224] {
         green(&run(seed, Options::default()), "");
+    }
+    for seed in [87, 114, 223] {
+        green(&run(seed, Options { members: true, ..Options::default() }), " --members");
     }
 }

@@ -10,7 +10,7 @@ use crate::state::{Core, State};
 use crate::txn::{self, Failure};
 use crate::watch::EventRecord;
 use quorate_proto::etcdserverpb::alarm_request::AlarmAction;
-use quorate_proto::etcdserverpb::{AlarmMember, AlarmRequest, AlarmType, Member, PutRequest, TxnRequest};
+use quorate_proto::etcdserverpb::{AlarmMember, AlarmRequest, AlarmType, PutRequest, TxnRequest};
 use quorate_proto::quoratepb::command::Operation;
 use quorate_proto::quoratepb::{Command, LeaseExpire, MemberPublish};
 use std::sync::Arc;
@@ -116,7 +116,8 @@ impl Applier<'_> {
                 | Operation::AuthRoleRevokePermission(_)
                 | Operation::AuthTokenKeySet(_)),
             ) => self.change_auth(change),
-            None => Ok(ReplyBody::Done),
+            // Such a change has an entry of its own; in a batch it is nobody's.
+            Some(Operation::MemberChange(_)) | None => Ok(ReplyBody::Done),
         }
     }
 
@@ -236,32 +237,12 @@ impl Applier<'_> {
     }
 
     fn publish(&mut self, request: &MemberPublish) -> ReplyBody {
-        if let Some(member) = self.state.members.get_mut(&request.member_id) {
+        if let Some(member) = self.state.members.get_mut(request.member_id) {
             member.name.clone_from(&request.name);
             member.client_ur_ls.clone_from(&request.client_urls);
             self.outcome.members_changed = true;
         }
         ReplyBody::Done
-    }
-
-    /// A change of members that raft accepted.
-    pub(crate) fn set_member(&mut self, voters: &[u64], learners: &[u64], member: Option<Member>) {
-        if let Some(member) = member {
-            let id = member.id;
-            if voters.contains(&id) || learners.contains(&id) {
-                self.state.members.insert(id, member);
-            }
-        }
-        let gone: Vec<u64> =
-            self.state.members.keys().filter(|id| !voters.contains(id) && !learners.contains(id)).copied().collect();
-        for id in gone {
-            self.state.members.remove(&id);
-            self.state.removed_members.insert(id);
-        }
-        for (id, member) in &mut self.state.members {
-            member.is_learner = learners.contains(id);
-        }
-        self.outcome.members_changed = true;
     }
 }
 
@@ -291,7 +272,8 @@ fn touches_data(operation: &Operation) -> bool {
         | Operation::AuthRoleDelete(_)
         | Operation::AuthRoleGrantPermission(_)
         | Operation::AuthRoleRevokePermission(_)
-        | Operation::AuthTokenKeySet(_) => false,
+        | Operation::AuthTokenKeySet(_)
+        | Operation::MemberChange(_) => false,
     }
 }
 

@@ -33,6 +33,24 @@ pub enum Error {
     /// The caller may not do it, or a change of users and roles cannot be made.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// A member of that id is there.
+    #[error("etcdserver: member ID already exist")]
+    MemberExists,
+    /// Another member is reached at one of the URLs.
+    #[error("etcdserver: Peer URLs already exists")]
+    PeerUrlExists,
+    /// No such member, or one that was removed.
+    #[error("etcdserver: member not found")]
+    MemberNotFound,
+    /// Only learners are promoted.
+    #[error("etcdserver: can only promote a learner member")]
+    MemberNotLearner,
+    /// `--max-learners` are there.
+    #[error("etcdserver: too many learner members in cluster")]
+    TooManyLearners,
+    /// The change would leave too few members that ever started, or none.
+    #[error("etcdserver: re-configuration failed due to not enough started members")]
+    NotEnoughStartedMembers,
 }
 
 /// What opening, reading or writing the member's own files can come to. The member stops; the text says which file,

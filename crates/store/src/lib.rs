@@ -14,6 +14,7 @@ mod hash;
 pub mod home;
 pub mod key_index;
 pub mod lease;
+pub mod members;
 pub mod memory_disk;
 pub mod operation_counts;
 pub mod outcome;

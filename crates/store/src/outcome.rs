@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::operation_counts::OperationCounts;
-use quorate_proto::etcdserverpb::{AlarmMember, DeleteRangeResponse, PutResponse, TxnResponse};
+use quorate_proto::etcdserverpb::{AlarmMember, DeleteRangeResponse, Member, PutResponse, TxnResponse};
 
 /// The result of one entry.
 #[derive(Debug, Default)]
@@ -44,6 +44,8 @@ pub enum ReplyBody {
     },
     /// Of an alarm request: the alarms it names.
     Alarms(Vec<AlarmMember>),
+    /// Of a change of members: all of them behind it, by id.
+    Members(Vec<Member>),
     /// Of everything that answers with its header only.
     Done,
 }

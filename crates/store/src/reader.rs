@@ -581,12 +581,12 @@ impl StoreReader {
 
     /// The members, ascending ids.
     pub fn members(&self) -> Vec<Member> {
-        self.core.state.read().members.values().cloned().collect()
+        self.core.state.read().members.to_vec()
     }
 
     /// Members that were removed and may not come back under their old id.
     pub fn is_removed(&self, id: u64) -> bool {
-        self.core.state.read().removed_members.contains(&id)
+        self.core.state.read().members.is_removed(id)
     }
 
     /// Raised alarms.

@@ -7,13 +7,14 @@ use crate::error::{DiskError, Error};
 use crate::hash::CompactionHashes;
 use crate::key_index::{KeyIndex, Version};
 use crate::lease::Leases;
+use crate::members::Membership;
 use crate::range::KeyRange;
 use crate::revlog::SegmentSet;
 use bytes::Bytes;
 use parking_lot::RwLock;
-use quorate_proto::etcdserverpb::{AlarmMember, AlarmType, Member};
+use quorate_proto::etcdserverpb::{AlarmMember, AlarmType};
 use quorate_proto::mvccpb::KeyValue;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -28,8 +29,7 @@ pub(crate) struct State {
     pub(crate) compact_revision: i64,
     pub(crate) leases: Leases,
     pub(crate) alarms: BTreeSet<(u64, i32)>,
-    pub(crate) members: BTreeMap<u64, Member>,
-    pub(crate) removed_members: BTreeSet<u64>,
+    pub(crate) members: Membership,
     pub(crate) cluster_version: String,
     /// Users and roles; [`Core::set_auth`] shares what it is set to.
     pub(crate) auth: Arc<AuthView>,

@@ -8,13 +8,14 @@ use crate::apply::Applier;
 use crate::auth::AuthView;
 use crate::compaction::Compaction;
 use crate::disk::Disk;
-use crate::error::DiskError;
+use crate::error::{DiskError, Error};
 use crate::export::Moment;
 use crate::hash::CompactionHashes;
 use crate::home::{Home, Received, SnapshotSink, SnapshotSource};
 use crate::key_index::{KeyIndex, Version};
 use crate::lease::Leases;
-use crate::outcome::Outcome;
+use crate::members::{Membership, decode_change};
+use crate::outcome::{Outcome, Reply, ReplyBody};
 use crate::reader::StoreReader;
 use crate::revlog::{RevLog, RevLogConfig, SegmentSet};
 use crate::state::{Core, Counters, State, auth_mark};
@@ -23,8 +24,8 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use prost::Message;
 use quorate_proto::etcdserverpb::Member;
-use quorate_proto::quoratepb::{Checkpoint, CommandBatch, ConfState, LeaseRecord, MemberChange, SegmentRef};
-use std::collections::{BTreeMap, BTreeSet};
+use quorate_proto::quoratepb::{Checkpoint, CommandBatch, ConfState, LeaseRecord, SegmentRef};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
@@ -61,6 +62,8 @@ pub struct Position {
     pub conf_state: ConfState,
     /// The leases.
     pub leases: Vec<LeaseRecord>,
+    /// The members.
+    pub members: Membership,
 }
 
 /// A snapshot at hand: can be sent any number of times, while the store goes on.
@@ -154,6 +157,7 @@ impl Store {
             applied_term: state.applied_term,
             conf_state: self.conf_state.clone(),
             leases: state.leases.records(),
+            members: state.members.clone(),
         }
     }
 
@@ -207,39 +211,40 @@ impl Store {
         self.applied(index, term, Some(&mut Vec::new()));
     }
 
-    /// Applies a change of members that raft accepted.
+    /// Applies a change of members: `verdict` is the configuration behind it, or why it was refused; `change` is the
+    /// encoded `Command` that asked for it (empty: raft changed by itself). `is_local` says whose callers wait here.
     pub fn apply_members(
         &mut self,
         index: u64,
         term: u64,
-        conf_state: ConfState,
-        change: Bytes,
-    ) -> Result<Outcome, DiskError> {
+        verdict: Result<ConfState, Error>,
+        change: &Bytes,
+        is_local: &dyn Fn(u64) -> bool,
+    ) -> Outcome {
         self.bytes_since_checkpoint += change.len() as u64;
-        let member = MemberChange::decode(change.clone())
-            .map_err(|error| DiskError::corrupt("log", index, format!("entry {index} is no member change: {error}")))?
-            .member;
+        let (id, change) = decode_change(change.clone());
         let mut outcome = Outcome::default();
         {
             let mut state = self.core.state.write();
-            state.digest(&change);
-            let mut applier = Applier {
-                core: &self.core,
-                state: &mut state,
-                log: &mut self.log,
-                events: None,
-                scratch: &mut self.scratch,
-                outcome: &mut outcome,
-                term,
-                compacted: &mut Vec::new(),
-            };
-            let voters = [&conf_state.voters[..], &conf_state.voters_outgoing].concat();
-            let learners = [&conf_state.learners[..], &conf_state.learners_next].concat();
-            applier.set_member(&voters, &learners, member);
+            if let Ok(conf_state) = &verdict {
+                state.members.apply(change.as_ref(), conf_state);
+                let members = state.members.to_vec();
+                state.digest(&members.iter().flat_map(Message::encode_to_vec).collect::<Vec<u8>>());
+            }
+            outcome.members_changed = verdict.is_ok();
+            if id != 0 && is_local(id) {
+                let reply = verdict
+                    .as_ref()
+                    .map_err(Error::clone)
+                    .map(|_| Reply { revision: state.revision, body: ReplyBody::Members(state.members.to_vec()) });
+                outcome.replies.push((id, reply));
+            }
         }
-        self.conf_state = conf_state;
+        if let Ok(conf_state) = verdict {
+            self.conf_state = conf_state;
+        }
         self.applied(index, term, Some(&mut Vec::new()));
-        Ok(outcome)
+        outcome
     }
 
     /// The end of every entry: watchers first, so that whoever is answered finds its event already handed out.
@@ -291,8 +296,9 @@ impl Store {
             segments,
             leases: state.leases.records(),
             alarms: state.alarm_members(),
-            members: state.members.values().cloned().collect(),
-            removed_members: state.removed_members.iter().copied().collect(),
+            members: state.members.to_vec(),
+            removed_members: state.members.removed(),
+            auto_promoted: state.members.auto_promoted(),
             cluster_version: state.cluster_version.clone(),
             digest: state.digest,
             live_bytes: self.log.live_bytes(),
@@ -387,8 +393,11 @@ fn load(
         compact_revision: checkpoint.compact_revision,
         leases,
         alarms: checkpoint.alarms.iter().map(|alarm| (alarm.member_id, alarm.alarm)).collect::<BTreeSet<_>>(),
-        members: checkpoint.members.iter().map(|member| (member.id, member.clone())).collect::<BTreeMap<_, _>>(),
-        removed_members: checkpoint.removed_members.iter().copied().collect(),
+        members: Membership::new(
+            checkpoint.members.clone(),
+            checkpoint.removed_members.clone(),
+            checkpoint.auto_promoted.clone(),
+        ),
         cluster_version: checkpoint.cluster_version.clone(),
         auth: Arc::new(AuthView::load(checkpoint.auth.as_ref())),
         digest: checkpoint.digest,

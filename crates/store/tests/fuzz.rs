@@ -107,9 +107,10 @@ fn sample() -> (MemoryDisk, Store) {
         store.apply_commands(index, 1, batch(operation), &|_| true).unwrap();
     }
     let member = Member { id: 3, name: "three".into(), peer_ur_ls: vec!["http://h:1".into()], ..Member::default() };
-    let change = MemberChange { member: Some(member) }.encode_to_vec().into();
+    let change = Operation::MemberChange(MemberChange { member: Some(member), ..MemberChange::default() });
+    let change = Command { id: 1, operation: Some(change), caller: None }.encode_to_vec().into();
     let conf_state = ConfState { voters: vec![3], ..ConfState::default() };
-    store.apply_members(1_000, 1, conf_state, change).unwrap();
+    store.apply_members(1_000, 1, Ok(conf_state), &change, &|_| true);
     while store.maintain(600).unwrap() {}
     let after = commands().into_iter().skip(5).take(25).zip(1_001..);
     for (operation, index) in after {

@@ -287,9 +287,6 @@ func TestLeaseThroughLossOfLeader(t *testing.T) {
 // A member is replaced: removed, its process ends by itself, its place is taken by a learner that is promoted.
 func TestReplacementOfAMember(t *testing.T) {
 	c := start(t)
-	if Lacks(t, c.Leader(), Membership) {
-		return
-	}
 	client := Client(t, c.Members...)
 	var writes []acknowledged
 	for n := range 300 {

@@ -49,9 +49,6 @@ func TestMembers(t *testing.T) {
 			s.Note("revision", fmt.Sprint(reply.Header.Revision))
 		}},
 		{"refused changes", func(t *testing.T, s *Side) {
-			if s.Lacks(t, Membership) {
-				return
-			}
 			reply, err := s.Cluster.MemberList(t.Context(), &pb.MemberListRequest{})
 			Must(t, err)
 			self := reply.Members[0].ID
@@ -73,9 +70,6 @@ func TestMembers(t *testing.T) {
 			s.Note("remove the last voter", RenderError(err))
 		}},
 		{"learner", func(t *testing.T, s *Side) {
-			if s.Lacks(t, Membership) {
-				return
-			}
 			reply, _ := DoScrubbed(s, inAnyOrder, s.Cluster.MemberAdd, &pb.MemberAddRequest{PeerURLs: []string{"http://127.0.0.1:9"}, IsLearner: true})
 			DoScrubbed(s, inAnyOrder, s.Cluster.MemberList, &pb.MemberListRequest{})
 			Do(s, s.Cluster.MemberAdd, &pb.MemberAddRequest{PeerURLs: []string{"http://127.0.0.1:10"}, IsLearner: true})

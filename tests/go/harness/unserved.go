@@ -19,7 +19,6 @@ type Area string
 
 // The areas that this release of Quorate does not serve.
 const (
-	Membership Area = "changes of members"
 	Snapshots  Area = "snapshots"
 	Downgrades Area = "downgrades"
 )
@@ -27,10 +26,6 @@ const (
 // unserved is the one list of what our server refuses, and how. Whatever a test asks of it is asked of our server alone
 // and must be refused exactly so; when an area is served, its lines go, and the tests compare again.
 var unserved = map[Area][]string{
-	Membership: {
-		"/etcdserverpb.Cluster/MemberAdd", "/etcdserverpb.Cluster/MemberRemove", "/etcdserverpb.Cluster/MemberUpdate",
-		"/etcdserverpb.Cluster/MemberPromote",
-	},
 	Downgrades: {"/etcdserverpb.Maintenance/Downgrade"},
 }
 
@@ -184,7 +179,7 @@ func UnservedCommand(t testing.TB, words []string) (method string) {
 	if !OursIsQuorate(t) || len(words) < 2 {
 		return ""
 	}
-	service := map[string]string{"auth": "Auth/Auth", "user": "Auth/User", "role": "Auth/Role", "member": "Cluster/Member", "snapshot": "Maintenance/Snapshot", "downgrade": "Maintenance/Downgrade"}[words[0]]
+	service := map[string]string{"auth": "Auth/Auth", "user": "Auth/User", "role": "Auth/Role", "snapshot": "Maintenance/Snapshot", "downgrade": "Maintenance/Downgrade"}[words[0]]
 	if service == "" {
 		return ""
 	}

@@ -171,9 +171,14 @@ impl Storage for MemoryLog {
         Ok(self.last())
     }
 
-    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        // A member that came after the snapshot was made would not find itself in it, and refuse it.
+        let names_receiver = |point: &SnapshotPoint| {
+            let ConfState { voters, learners, voters_outgoing, .. } = &point.conf_state;
+            [voters, learners, voters_outgoing].iter().any(|list| list.contains(&to))
+        };
         match &self.snapshot {
-            Some(point) if point.index >= request_index && point.index >= self.start.0 => {
+            Some(point) if point.index >= request_index && point.index >= self.start.0 && names_receiver(point) => {
                 let mut snapshot = Snapshot::default();
                 let metadata = snapshot.mut_metadata();
                 metadata.index = point.index;

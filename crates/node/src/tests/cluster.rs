@@ -8,12 +8,14 @@ use crate::api::{
 use crate::node::Node;
 use crate::wal::Recovered;
 use prost::Message as _;
-use quorate_proto::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest, PutRequest};
+use quorate_proto::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest, Member, PutRequest};
 use quorate_proto::quoratepb::command::Operation;
+use quorate_proto::quoratepb::member_change::Action;
 use quorate_proto::quoratepb::peer_message::Kind;
 use quorate_proto::quoratepb::{
-    Command, CommandBatch, ConfState, LeaseRecord, LeaseRenew, LogEntry, PeerMessage, RaftMessage,
+    Command, CommandBatch, ConfState, LeaseRecord, LeaseRenew, LogEntry, MemberChange, PeerMessage, RaftMessage,
 };
+use quorate_store::members::{Membership, decode_change};
 use quorate_store::outcome::LeaseChange;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -34,6 +36,16 @@ pub(super) fn renew(id: u64, lease: i64) -> Command {
 
 pub(super) fn revoke(id: u64, lease: i64) -> Command {
     Command { id, operation: Some(Operation::LeaseRevoke(LeaseRevokeRequest { id: lease })), caller: None }
+}
+
+pub(super) fn member(id: u64, is_learner: bool) -> Member {
+    Member { id, peer_ur_ls: vec![format!("http://m{id}:2380")], is_learner, ..Member::default() }
+}
+
+/// A change of members with this command id.
+pub(super) fn change(id: u64, action: Action, member: Member, auto_promote: bool) -> Command {
+    let change = MemberChange { member: Some(member), action: action as i32, learners_max: 1, auto_promote };
+    Command { id, operation: Some(Operation::MemberChange(change)), caller: None }
 }
 
 pub(super) fn config(id: u64) -> NodeConfig {
@@ -62,6 +74,7 @@ pub(super) struct ModelStore {
     pub(super) leases: BTreeMap<i64, (i64, u64)>,
     /// What expiries came to: lease and whether it ended.
     pub(super) expiries: Vec<(i64, bool)>,
+    pub(super) members: Membership,
 }
 
 impl ModelStore {
@@ -72,8 +85,13 @@ impl ModelStore {
         self.term = entry.term;
         match &entry.payload {
             Payload::Empty => Vec::new(),
-            Payload::Members { conf_state, .. } => {
-                self.conf_state = conf_state.clone();
+            Payload::Members { verdict, change } => {
+                let (id, change) = decode_change(change.clone());
+                if let Ok(conf_state) = verdict {
+                    self.members.apply(change.as_ref(), conf_state);
+                    self.conf_state = conf_state.clone();
+                    self.ids.extend((id != 0).then_some(id));
+                }
                 Vec::new()
             }
             Payload::Commands(batch) => {
@@ -159,7 +177,7 @@ impl ModelLog {
 }
 
 /// One member and what surrounds it.
-pub(super) struct Member {
+pub(super) struct Machine {
     pub(super) config: NodeConfig,
     pub(super) node: Option<Node>,
     pub(super) log: ModelLog,
@@ -181,13 +199,13 @@ pub(super) struct Member {
 #[derive(Clone)]
 pub(super) enum Letter {
     Peer(PeerMessage),
-    Snapshot(RaftMessage, ModelStore),
+    Snapshot(RaftMessage, Box<ModelStore>),
 }
 
 /// The world.
 pub(super) struct Cluster {
     pub(super) now_ms: u64,
-    pub(super) members: BTreeMap<u64, Member>,
+    pub(super) members: BTreeMap<u64, Machine>,
     /// From, to, what.
     pub(super) wire: Vec<(u64, u64, Letter)>,
     /// Taken off the wire for a while.
@@ -212,14 +230,16 @@ impl Cluster {
             let conf_state = ConfState { voters: voters.to_vec(), learners: learners.to_vec(), ..ConfState::default() };
             let mut config = config(id);
             change(&mut config);
-            cluster.add(config, ModelStore { conf_state, ..ModelStore::default() });
+            let first = voters.iter().map(|&id| member(id, false)).chain(learners.iter().map(|&id| member(id, true)));
+            let members = Membership::new(first.collect(), vec![], vec![]);
+            cluster.add(config, ModelStore { conf_state, members, ..ModelStore::default() });
         }
         cluster
     }
 
     pub(super) fn add(&mut self, config: NodeConfig, store: ModelStore) {
         let id = config.id;
-        let member = Member {
+        let machine = Machine {
             config,
             node: None,
             log: ModelLog::default(),
@@ -235,11 +255,11 @@ impl Cluster {
             reads_failed: Vec::new(),
             refused: Vec::new(),
         };
-        self.members.insert(id, member);
+        self.members.insert(id, machine);
         self.start(id);
     }
 
-    pub(super) fn member(&mut self, id: u64) -> &mut Member {
+    pub(super) fn member(&mut self, id: u64) -> &mut Machine {
         self.members.get_mut(&id).expect("a member of this id")
     }
 
@@ -261,6 +281,7 @@ impl Cluster {
             applied_term: store.term,
             conf_state: store.conf_state.clone(),
             leases: store.lease_records(),
+            members: store.members.clone(),
         };
         let recovered = Recovered {
             hard_state: member.log.hard_state,
@@ -307,7 +328,7 @@ impl Cluster {
                 Effect::Send { to, message } => self.wire.push((id, to, Letter::Peer(message))),
                 Effect::SendSnapshot { to, message } => {
                     let store = member.built.clone().expect("a snapshot was built");
-                    self.wire.push((id, to, Letter::Snapshot(message, store)));
+                    self.wire.push((id, to, Letter::Snapshot(message, Box::new(store))));
                 }
                 Effect::Apply(entries) => member.applies.push_back(entries),
                 Effect::BuildSnapshot => member.wants_build = true,
@@ -354,7 +375,7 @@ impl Cluster {
             Letter::Snapshot(message, store) => {
                 if !lost {
                     if self.member(to).install.is_none() {
-                        self.member(to).arrived = Some(store);
+                        self.member(to).arrived = Some(*store);
                     }
                     self.input(to, Input::SnapshotArrived { message });
                 }
@@ -413,7 +434,8 @@ impl Cluster {
         member.checkpoint = store.clone();
         member.store = store;
         let leases = member.store.lease_records();
-        self.input(id, Input::SnapshotInstalled { point, leases });
+        let members = member.store.members.clone();
+        self.input(id, Input::SnapshotInstalled { point, leases, members });
         true
     }
 

@@ -3,12 +3,14 @@
 //! A block is one line of verb and arguments, a line `----`, and the expected output up to an empty line. With
 //! `QUORATE_RECORD=1` in the environment the outputs are written anew; then every difference is to be explained.
 
-use super::cluster::{Cluster, grant, is_raft, put, renew, revoke};
+use super::cluster::{Cluster, change, grant, is_raft, member, put, renew, revoke};
 use crate::api::{CommittedEntry, Effect, Input, Payload};
 use prost::Message as _;
 use quorate_proto::quoratepb::command::Operation;
+use quorate_proto::quoratepb::member_change::Action;
 use quorate_proto::quoratepb::peer_message::Kind;
 use quorate_proto::quoratepb::{Command, CommandBatch, LogEntry, PeerMessage, RaftMessage};
+use quorate_store::members::decode_change;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -51,7 +53,19 @@ macro_rules! scripts {
     };
 }
 
-scripts!(election, group_commit, forwarding, read_index, leases, snapshot, fail_over, transfer, members, backlog,);
+scripts!(
+    election,
+    group_commit,
+    forwarding,
+    read_index,
+    leases,
+    snapshot,
+    fail_over,
+    transfer,
+    members,
+    membership,
+    backlog,
+);
 
 fn run(cluster: &mut Cluster, line: &str) -> String {
     let words: Vec<&str> = line.split_whitespace().collect();
@@ -167,7 +181,8 @@ fn add_member(cluster: &mut Cluster, id: u64) {
     cluster.add(super::cluster::config(id), super::cluster::ModelStore::default());
 }
 
-/// `5` is a put, `grant:5:77:10` a lease of 10 seconds, `renew:6:77` and `revoke:7:77` go on.
+/// `5` is a put, `grant:5:77:10` a lease of 10 seconds, `renew:6:77` and `revoke:7:77` go on. `voter:5:4` adds member 4,
+/// `learner:5:4` as a learner, `auto:5:4` as one that is promoted by itself; `promote:6:4`, `update:6:4`, `remove:6:4`.
 fn command(word: &str) -> Command {
     let parts: Vec<&str> = word.split(':').collect();
     let number = |position: usize| -> u64 { parts[position].parse().expect("a number") };
@@ -176,6 +191,12 @@ fn command(word: &str) -> Command {
         "renew" => renew(number(1), number(2) as i64),
         "revoke" => revoke(number(1), number(2) as i64),
         "large" => put(number(1), 10_000),
+        "voter" => change(number(1), Action::Add, member(number(2), false), false),
+        "learner" => change(number(1), Action::Add, member(number(2), true), false),
+        "auto" => change(number(1), Action::Add, member(number(2), true), true),
+        "promote" => change(number(1), Action::Promote, member(number(2), false), false),
+        "update" => change(number(1), Action::Update, member(number(2), false), false),
+        "remove" => change(number(1), Action::Remove, member(number(2), false), false),
         _ => put(number(0), 10),
     }
 }
@@ -199,10 +220,10 @@ fn deliver(cluster: &mut Cluster, words: &[&str]) {
 
 fn state(cluster: &Cluster, id: u64) -> String {
     let status = cluster.node(id).status();
-    let member = &cluster.members[&id];
+    let machine = &cluster.members[&id];
     let mut words = format!(
         "{id}: term={} leader={} commit={} last={} applied={}",
-        status.term, status.leader, status.commit, status.last_index, member.store.index
+        status.term, status.leader, status.commit, status.last_index, machine.store.index
     );
     if status.is_learner {
         words += " learner";
@@ -210,14 +231,14 @@ fn state(cluster: &Cluster, id: u64) -> String {
     if status.sole_voter {
         words += " sole";
     }
-    if !member.store.ids.is_empty() {
-        let _ = write!(words, " ids={:?}", member.store.ids);
+    if !machine.store.ids.is_empty() {
+        let _ = write!(words, " ids={:?}", machine.store.ids);
     }
-    if !member.store.leases.is_empty() {
-        let _ = write!(words, " leases={:?}", member.store.leases);
+    if !machine.store.leases.is_empty() {
+        let _ = write!(words, " leases={:?}", machine.store.leases);
     }
-    if !member.store.expiries.is_empty() {
-        let _ = write!(words, " expiries={:?}", member.store.expiries);
+    if !machine.store.expiries.is_empty() {
+        let _ = write!(words, " expiries={:?}", machine.store.expiries);
     }
     let waiting = cluster.wire.iter().filter(|letter| letter.1 == id && is_raft(&letter.2)).count();
     if waiting > 0 {
@@ -267,13 +288,16 @@ fn committed(entry: &CommittedEntry) -> String {
     let what = match &entry.payload {
         Payload::Empty => "empty".to_owned(),
         Payload::Commands(batch) => batch_words(batch),
-        Payload::Members { conf_state, change } => format!(
+        Payload::Members { verdict: Ok(conf_state), change } => format!(
             "members{:?}learners{:?}outgoing{:?}({})",
             conf_state.voters,
             conf_state.learners,
             conf_state.voters_outgoing,
-            String::from_utf8_lossy(change)
+            decode_change(change.clone()).0
         ),
+        Payload::Members { verdict: Err(error), change } => {
+            format!("members refused ({}): {error}", decode_change(change.clone()).0)
+        }
     };
     format!("{}/{}:{what}", entry.index, entry.term)
 }
@@ -317,6 +341,7 @@ fn message_words(message: &PeerMessage) -> String {
             format!("forward {} rejected {:?} leader={}", rejected.sequence, rejected.ids, rejected.leader)
         }
         Some(Kind::Probe(_)) => "probe".to_owned(),
+        Some(Kind::ForwardRefused(refused)) => format!("refused {} {:?}", refused.id, refused.reason()),
         None => "nothing".to_owned(),
     }
 }
@@ -346,6 +371,9 @@ fn raft_words(message: &RaftMessage) -> String {
     }
     if message.reject {
         let _ = write!(words, " rejected hint={}", message.reject_hint);
+    }
+    if message.request_snapshot != 0 {
+        words += " snapshot?";
     }
     if let Some(meta) = &message.snapshot {
         let _ = write!(words, " of={}/{}", meta.index, meta.term);

@@ -14,6 +14,8 @@ impl From<CallError> for Status {
             CallError::Refused(Refusal::TooManyRequests) => TOO_MANY_REQUESTS,
             CallError::Refused(Refusal::LeaderChanged) => Self::new(Code::Unavailable, "etcdserver: leader changed"),
             CallError::Refused(Refusal::Stopped) => STOPPED,
+            CallError::Refused(Refusal::LearnerNotReady) => LEARNER_NOT_READY,
+            CallError::Refused(Refusal::MemberNotFound) => Error::MemberNotFound.into(),
             CallError::TimedOut => Self::new(Code::Unavailable, "etcdserver: request timed out"),
         }
     }
@@ -31,6 +33,15 @@ impl From<Error> for Status {
             Error::LeaseTtlTooLarge => (Code::OutOfRange, "etcdserver: too large lease TTL"),
             Error::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
             Error::Auth(error) => return error.into(),
+            Error::MemberExists => (Code::FailedPrecondition, "etcdserver: member ID already exist"),
+            Error::PeerUrlExists => (Code::FailedPrecondition, "etcdserver: Peer URLs already exists"),
+            Error::MemberNotFound => (Code::NotFound, "etcdserver: member not found"),
+            Error::MemberNotLearner => (Code::FailedPrecondition, "etcdserver: can only promote a learner member"),
+            Error::TooManyLearners => (Code::FailedPrecondition, "etcdserver: too many learner members in cluster"),
+            // etcd hands out its client's error here, which has no code on the wire.
+            Error::NotEnoughStartedMembers => {
+                (Code::Unknown, "etcdserver: re-configuration failed due to not enough started members")
+            }
         };
         Self::new(code, text)
     }
@@ -85,6 +96,10 @@ pub(crate) const BAD_TRANSFEREE: Status = fixed(Code::FailedPrecondition, "etcds
 pub(crate) const INVALID_AUTH_TOKEN: Status = fixed(Code::Unauthenticated, "etcdserver: invalid auth token");
 pub(crate) const TOO_MANY_REQUESTS: Status = fixed(Code::ResourceExhausted, "etcdserver: too many requests");
 pub(crate) const NAME_TOO_LONG: Status = fixed(Code::InvalidArgument, "etcdserver: name is longer than 32768 bytes");
+pub(crate) const LEARNER_NOT_READY: Status =
+    fixed(Code::FailedPrecondition, "etcdserver: can only promote a learner member which is in sync with leader");
+pub(crate) const MEMBER_BAD_URLS: Status = fixed(Code::InvalidArgument, "etcdserver: given member URLs are invalid");
+pub(crate) const UNHEALTHY: Status = fixed(Code::Unavailable, "etcdserver: unhealthy cluster");
 
 /// A method that this server does not have, in the words of gRPC-Go's generated code.
 pub(crate) fn not_implemented(method: &str) -> Status {
@@ -106,6 +121,12 @@ mod tests {
             (Error::LeaseExists, Code::FailedPrecondition),
             (Error::LeaseTtlTooLarge, Code::OutOfRange),
             (Error::Corrupt, Code::DataLoss),
+            (Error::MemberExists, Code::FailedPrecondition),
+            (Error::PeerUrlExists, Code::FailedPrecondition),
+            (Error::MemberNotFound, Code::NotFound),
+            (Error::MemberNotLearner, Code::FailedPrecondition),
+            (Error::TooManyLearners, Code::FailedPrecondition),
+            (Error::NotEnoughStartedMembers, Code::Unknown),
         ] {
             let text = error.to_string();
             assert_eq!(Status::from(CallError::Store(error)), Status::new(code, text));

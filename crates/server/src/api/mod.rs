@@ -33,6 +33,7 @@ use crate::grpc::request::{MessageReader, decode};
 use crate::grpc::status::{Code, Status};
 use crate::http::{self as plain_http, DebugPages, HttpSettings};
 use crate::metrics::{CallRecord, Metrics};
+use crate::peer::Transport;
 use crate::spans::{TRACEPARENT, Tracer};
 use bytes::Bytes;
 use error::{DEADLINE_EXCEEDED, NO_LEADER, NOT_FOR_LEARNERS};
@@ -43,9 +44,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use method::{JudgedBy, Kind, Method, service_exists};
 use quorate_proto::Message;
-use quorate_proto::etcdserverpb::{
-    DowngradeRequest, MemberAddRequest, MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest, ResponseHeader,
-};
+use quorate_proto::etcdserverpb::{DowngradeRequest, ResponseHeader};
 use quorate_proto::quoratepb::command::Operation;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -88,6 +87,8 @@ pub struct ClientSurface {
     pub(crate) http: HttpSettings,
     /// How clients' connections are kept.
     pub(crate) connection: ConnectionSettings,
+    /// What changes of members look at.
+    cluster: ClusterView,
     quota: quota::Quota,
     /// One for each snapshot that may be under way.
     snapshots: Arc<Semaphore>,
@@ -100,6 +101,16 @@ pub(crate) struct PortSettings {
     pub(crate) connection: ConnectionSettings,
 }
 
+/// What changes of members look at, beside the table of members.
+pub(crate) struct ClusterView {
+    /// Who is connected.
+    pub(crate) peers: Transport,
+    /// `--strict-reconfig-check`.
+    pub(crate) strict: bool,
+    /// `--max-learners`.
+    pub(crate) learners_max: u32,
+}
+
 impl ClientSurface {
     /// For all connections of a server.
     pub(crate) fn new(
@@ -109,6 +120,7 @@ impl ClientSurface {
         authenticator: Authenticator,
         port: PortSettings,
         tracer: Option<Arc<Tracer>>,
+        cluster: ClusterView,
     ) -> Self {
         let PortSettings { debug_pages, http, connection } = port;
         Self {
@@ -120,6 +132,7 @@ impl ClientSurface {
             http,
             connection,
             tracer,
+            cluster,
             quota: quota::Quota::default(),
             snapshots: Arc::new(Semaphore::new(snapshot::SNAPSHOTS_MAX)),
         }
@@ -400,6 +413,12 @@ impl Stream for Recorded {
     }
 }
 
+/// What a learner answers: as in etcd serializable ranges (which `kv` looks at), status and snapshots; beyond etcd
+/// watches, which tell what this member has applied and promise no more elsewhere.
+fn serves_as_learner(method: Method) -> bool {
+    matches!(method, Method::Range | Method::Status | Method::Snapshot | Method::Watch)
+}
+
 /// A call whose caller says one thing.
 struct UnaryCall<B> {
     call: Call,
@@ -442,7 +461,7 @@ impl Call {
         if self.require_leader && status.leader == 0 {
             return Err(NO_LEADER);
         }
-        if status.is_learner && !matches!(self.method, Method::Range | Method::Status) {
+        if status.is_learner && !serves_as_learner(self.method) {
             return Err(NOT_FOR_LEARNERS);
         }
         Ok(())
@@ -483,6 +502,10 @@ impl Call {
             Method::LeaseTimeToLive => lease::time_to_live(self, bytes).await,
             Method::LeaseLeases => lease::leases(self, bytes).await,
             Method::MemberList => cluster::member_list(surface, bytes).await,
+            Method::MemberAdd => cluster::member_add(self, bytes).await,
+            Method::MemberRemove => cluster::member_remove(surface, bytes).await,
+            Method::MemberUpdate => cluster::member_update(self, bytes).await,
+            Method::MemberPromote => cluster::member_promote(surface, bytes).await,
             Method::Alarm => maintenance::alarm(self, bytes).await,
             Method::Status => maintenance::status(surface, bytes),
             Method::Defragment => maintenance::defragment(surface, bytes),
@@ -500,10 +523,6 @@ impl Call {
             Method::Range | Method::Put | Method::Watch | Method::LeaseKeepAlive => {
                 unreachable!("answered before this is asked")
             }
-            Method::MemberAdd => self.not_implemented::<MemberAddRequest>(bytes),
-            Method::MemberRemove => self.not_implemented::<MemberRemoveRequest>(bytes),
-            Method::MemberUpdate => self.not_implemented::<MemberUpdateRequest>(bytes),
-            Method::MemberPromote => self.not_implemented::<MemberPromoteRequest>(bytes),
             Method::Snapshot => return snapshot::snapshot(self, bytes).await,
             Method::Downgrade => self.not_implemented::<DowngradeRequest>(bytes),
             Method::AuthEnable => auth::change_as_asked(self, bytes, Operation::AuthEnable).await,

@@ -80,6 +80,12 @@ pub struct Config {
     pub client_tls: TlsSettings,
     /// TLS among members.
     pub peer_tls: TlsSettings,
+    /// `--strict-reconfig-check`.
+    pub strict_reconfig_check: bool,
+    /// `--max-learners`.
+    pub max_learners: usize,
+    /// `--force-new-cluster`.
+    pub force_new_cluster: bool,
     /// What is to be logged about the settings themselves.
     pub notes: Vec<Note>,
 }
@@ -255,6 +261,9 @@ pub(crate) fn resolve(values: &Values, mut notes: Vec<Note>) -> Result<Config, S
         log_format: if given.text("log-format") == "console" { LogFormat::Console } else { LogFormat::Json },
         log_outputs: operability::log_outputs(given.text("log-outputs"))?,
         unsafe_no_fsync: given.switch("unsafe-no-fsync"),
+        strict_reconfig_check: given.switch("strict-reconfig-check"),
+        max_learners: usize::try_from(given.number("max-learners")).unwrap_or(0),
+        force_new_cluster: given.switch("force-new-cluster"),
         operability,
         client_tls,
         peer_tls,
@@ -342,6 +351,18 @@ impl Config {
                 named(own.iter().collect()).join(",")
             ));
         }
+        self.verify_distinct_urls()
+    }
+
+    /// What a member without data must fulfil to join a running cluster; etcd's words.
+    pub fn verify_join(&self) -> Result<(), String> {
+        if !self.initial_cluster.contains_key(&self.name) {
+            return Err(format!("couldn't find local name {:?} in the initial cluster configuration", self.name));
+        }
+        self.verify_distinct_urls()
+    }
+
+    fn verify_distinct_urls(&self) -> Result<(), String> {
         let mut seen = std::collections::BTreeSet::new();
         if !self.initial_cluster.values().flatten().all(|url| seen.insert(url)) {
             let pairs: Vec<String> = self

@@ -175,7 +175,7 @@ pub static FLAGS: &[Flag] = &[
     flag(Section::Clustering, "discovery-proxy", Kind::Text, "", Standing::Refused, "Proxy on the way to the discovery service."),
     flag(Section::Clustering, "discovery-srv", Kind::Text, "", Standing::Refused, "DNS domain to find the members by."),
     flag(Section::Clustering, "discovery-srv-name", Kind::Text, "", Standing::Refused, "Suffix of the DNS service name."),
-    flag(Section::Clustering, "strict-reconfig-check", Kind::Bool, "true", Standing::WithoutEffect, "Whether changes of members that would lose the quorum are refused."),
+    flag(Section::Clustering, "strict-reconfig-check", Kind::Bool, "true", Standing::Served, "Whether changes of members that would lose the quorum are refused."),
     flag(Section::Clustering, "pre-vote", Kind::Bool, "true", Standing::WithoutEffect, "Whether a candidate asks before it raises the term; always so in Quorate."),
     flag(Section::Clustering, "auto-compaction-retention", Kind::Text, "0", Standing::Served, "How much history compaction by itself keeps: hours, a duration, or revisions; 0: all."),
     flag(Section::Clustering, "auto-compaction-mode", Kind::Text, "periodic", Standing::Served, "Whether that is a time (periodic) or a number of revisions (revision)."),
@@ -230,11 +230,11 @@ pub static FLAGS: &[Flag] = &[
     flag(Section::Features, "watch-progress-notify-interval", Kind::Duration, "10m0s", Standing::Served, "Interval of progress messages to quiet watchers that asked for them."),
     flag(Section::Features, "warning-apply-duration", Kind::Duration, "100ms", Standing::Served, "Entries and ranges that take longer to apply are logged."),
     flag(Section::Features, "bootstrap-defrag-threshold-megabytes", Kind::Uint, "0", Standing::Served, "Space to win before a start defragments; there is never any, which a line in the log tells."),
-    flag(Section::Features, "max-learners", Kind::Int, "1", Standing::WithoutEffect, "Learners in a cluster at the most."),
+    flag(Section::Features, "max-learners", Kind::Int, "1", Standing::Served, "Learners in a cluster at the most."),
     flag(Section::Features, "compaction-sleep-interval", Kind::Duration, "10ms", Standing::WithoutEffect, "Pause between etcd's steps of compaction."),
     flag(Section::Features, "downgrade-check-time", Kind::Duration, "5s", Standing::WithoutEffect, "Interval of checking a downgrade."),
     flag(Section::Features, "snapshot-catchup-entries", Kind::Uint64, "5000", Standing::Served, "Log entries that etcd keeps for slow followers; Quorate counts bytes, at least 16 MiB of entries."),
-    flag(Section::Unsafe, "force-new-cluster", Kind::Bool, "false", Standing::Refused, "Makes a one-member cluster of this member's data."),
+    flag(Section::Unsafe, "force-new-cluster", Kind::Bool, "false", Standing::Served, "Makes a one-member cluster of this member's data."),
     flag(Section::Unsafe, "unsafe-no-fsync", Kind::Bool, "false", Standing::Served, "Leaves out every sync: a crash of the machine loses acknowledged writes."),
 ];
 

@@ -232,6 +232,8 @@ pub struct Metrics {
     pub slow_read_indexes: Counter,
     /// Heartbeats of this leader that were late by an interval or more.
     pub heartbeat_send_failures: Counter,
+    /// Learners that were promoted through this member.
+    pub learner_promotions: Counter,
     /// Events handed to watchers.
     pub events_sent: Counter,
     /// Hashes of the whole history, seconds.
@@ -320,6 +322,7 @@ impl Metrics {
             read_indexes_failed: Counter::default(),
             slow_read_indexes: Counter::default(),
             heartbeat_send_failures: Counter::default(),
+            learner_promotions: Counter::default(),
             events_sent: Counter::default(),
             hash_seconds: Histogram::exponential(0.01, 2.0, 15),
             hash_revision_seconds: Histogram::exponential(0.01, 2.0, 15),

@@ -3,8 +3,12 @@
 use super::frame::{FrameError, FrameReader};
 use super::link::Link;
 use super::transport::Transport;
-use super::{CLUSTER_HEADER, FROM_HEADER, PROTOCOL, SNAPSHOT_PATH, STREAM_PATH, TO_HEADER, dial, snapshot};
+use super::{
+    CLUSTER_HEADER, ETCD_CLUSTER_HEADER, FROM_HEADER, PROTOCOL, SNAPSHOT_PATH, STREAM_PATH, TO_HEADER, URLS_HEADER,
+    VERSION_HEADER, dial, snapshot,
+};
 use crate::listen::Listener;
+use crate::membership::REMOVED;
 use crate::tls::Stream;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
@@ -86,12 +90,21 @@ fn json(body: String) -> Answer {
 }
 
 fn answer(request: Request<Incoming>, transport: &Transport, reader: &StoreReader) -> Answer {
+    let mut answer = answer_to(request, transport, reader);
+    let cluster_id = format!("{:x}", transport.config().cluster_id);
+    let cluster_id = http::HeaderValue::try_from(cluster_id).expect("hex digits");
+    answer.headers_mut().insert(ETCD_CLUSTER_HEADER, cluster_id);
+    answer.headers_mut().insert(VERSION_HEADER, http::HeaderValue::from_static(crate::version::QUORATE));
+    answer
+}
+
+fn answer_to(request: Request<Incoming>, transport: &Transport, reader: &StoreReader) -> Answer {
     match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/members") => json(members_json(reader)),
         (&Method::GET | &Method::HEAD, "/version") => json(version_json(&reader.cluster_version())),
         (_, "/members" | "/version") => text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n"),
-        (&Method::POST, STREAM_PATH) => upgrade(request, transport, Purpose::Messages),
-        (&Method::POST, SNAPSHOT_PATH) => upgrade(request, transport, Purpose::Snapshot),
+        (&Method::POST, STREAM_PATH) => upgrade(request, transport, reader, Purpose::Messages),
+        (&Method::POST, SNAPSHOT_PATH) => upgrade(request, transport, reader, Purpose::Snapshot),
         _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
     }
 }
@@ -136,9 +149,10 @@ enum Purpose {
     Snapshot,
 }
 
-fn upgrade(mut request: Request<Incoming>, transport: &Transport, purpose: Purpose) -> Answer {
-    let from = match check(request.headers(), transport) {
+fn upgrade(mut request: Request<Incoming>, transport: &Transport, reader: &StoreReader, purpose: Purpose) -> Answer {
+    let from = match check(request.headers(), transport, reader) {
         Ok(from) => from,
+        Err(REMOVED) => return text(StatusCode::GONE, format!("{REMOVED}\n")),
         Err(reason) => return text(StatusCode::PRECONDITION_FAILED, format!("{reason}\n")),
     };
     let upgraded = hyper::upgrade::on(&mut request);
@@ -168,7 +182,7 @@ fn upgrade(mut request: Request<Incoming>, transport: &Transport, purpose: Purpo
 }
 
 /// Who sends, if everything about it is right.
-fn check(headers: &http::HeaderMap, transport: &Transport) -> Result<u64, &'static str> {
+fn check(headers: &http::HeaderMap, transport: &Transport, reader: &StoreReader) -> Result<u64, &'static str> {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let id = |name: &str| header(name).and_then(|text| u64::from_str_radix(text, 16).ok());
     if header("upgrade") != Some(PROTOCOL) {
@@ -180,10 +194,13 @@ fn check(headers: &http::HeaderMap, transport: &Transport) -> Result<u64, &'stat
     if cluster != transport.config().cluster_id {
         return Err("cluster ID mismatch");
     }
+    if reader.is_removed(from) {
+        return Err(REMOVED);
+    }
     if to != transport.config().member_id {
         return Err("member ID mismatch");
     }
-    if transport.link(from).is_none() {
+    if transport.link(from).is_none() && !transport.add_remote(from, header(URLS_HEADER).unwrap_or("")) {
         return Err("the sender is not a member of the cluster");
     }
     Ok(from)

@@ -1,10 +1,13 @@
 //! Connecting to a peer: TCP, the upgrade request, the socket's settings.
 
-use super::{CLUSTER_HEADER, FROM_HEADER, PROTOCOL, TO_HEADER};
+use super::{CLUSTER_HEADER, FROM_HEADER, PROTOCOL, TO_HEADER, URLS_HEADER};
 use crate::config::Address;
+use crate::membership::REMOVED;
 use crate::tls::{Stream, TlsDialer, handshake_text};
+use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -44,17 +47,31 @@ pub(crate) enum DialError {
     /// The certificate of one side is not what the other wants.
     #[error("{0}")]
     Handshake(String),
+    /// The other side knows that this member was removed.
+    #[error("{REMOVED}")]
+    Removed,
     /// The member has no address that could be reached.
     #[error("no usable peer URL")]
     NoAddress,
 }
 
 /// Who connects to whom.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Route {
     pub(crate) cluster_id: u64,
     pub(crate) from: u64,
     pub(crate) to: u64,
+    pub(crate) own_urls: OwnUrls,
+}
+
+/// Where this member is reached, as it tells those that do not know it yet; changes with its entry in the table.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OwnUrls(Arc<Mutex<String>>);
+
+impl OwnUrls {
+    pub(crate) fn set(&self, urls: &[String]) {
+        *self.0.lock() = urls.join(",");
+    }
 }
 
 /// Settings that every connection between members has.
@@ -83,25 +100,34 @@ pub(crate) async fn connect(addresses: &[Address]) -> Result<(TcpStream, &Addres
     result
 }
 
+/// The same, encrypted where the address says so.
+pub(super) async fn open<'a>(addresses: &'a [Address], dialer: &TlsDialer) -> Result<(Stream, &'a Address), DialError> {
+    let (tcp, address) = connect(addresses).await?;
+    if address.scheme != "https" {
+        return Ok((Stream::Tcp(tcp), address));
+    }
+    let connecting = timeout(ANSWER_TIMEOUT, dialer.connect(tcp, address.host.as_str()));
+    Ok((connecting.await.map_err(|_| timed_out())?.map_err(judged)?, address))
+}
+
 /// A connection that the peer upgraded for frames.
 pub(crate) async fn dial(
     addresses: &[Address],
     path: &str,
-    route: Route,
+    route: &Route,
     dialer: &TlsDialer,
 ) -> Result<Stream, DialError> {
-    let (tcp, address) = connect(addresses).await?;
+    let (mut stream, address) = open(addresses, dialer).await?;
     let host = address.host.as_str();
     let is_encrypted = address.scheme == "https";
-    let mut stream = if is_encrypted {
-        timeout(ANSWER_TIMEOUT, dialer.connect(tcp, host)).await.map_err(|_| timed_out())?.map_err(judged)?
-    } else {
-        Stream::Tcp(tcp)
-    };
     let request = format!(
         "POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\
-         {CLUSTER_HEADER}: {:x}\r\n{FROM_HEADER}: {:x}\r\n{TO_HEADER}: {:x}\r\nContent-Length: 0\r\n\r\n",
-        route.cluster_id, route.from, route.to
+         {CLUSTER_HEADER}: {:x}\r\n{FROM_HEADER}: {:x}\r\n{TO_HEADER}: {:x}\r\n{URLS_HEADER}: {}\r\n\
+         Content-Length: 0\r\n\r\n",
+        route.cluster_id,
+        route.from,
+        route.to,
+        route.own_urls.0.lock(),
     );
     let answer = async {
         stream.write_all(request.as_bytes()).await?;
@@ -125,6 +151,9 @@ pub(crate) async fn dial(
         let status = text.lines().next().unwrap_or_default();
         if status.starts_with("HTTP/1.1 101") {
             return Ok(());
+        }
+        if status.starts_with("HTTP/1.1 410") {
+            return Err(DialError::Removed);
         }
         Err(DialError::Rejected {
             status: status.to_owned(),

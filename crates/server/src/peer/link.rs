@@ -10,6 +10,7 @@ use super::dial::{DialError, Route, connect, dial};
 use super::{STREAM_PATH, frame};
 use crate::config::Address;
 use crate::mailbox::Mailbox;
+use crate::membership::Removal;
 use crate::metrics::PeerCounters;
 use crate::tls::{Stream, TlsDialer};
 use bytes::{Buf, Bytes, BytesMut};
@@ -147,6 +148,8 @@ struct State {
     addresses: Vec<Address>,
     /// There was a connection, of either direction, since the peer was last seen gone.
     was_connected: bool,
+    /// Since when the connection to the peer stands; `None`: it does not.
+    active_since: Option<Instant>,
 }
 
 /// One peer, as the rest of the transport sees it.
@@ -251,6 +254,11 @@ impl Link {
         self.state.lock().addresses.clone()
     }
 
+    /// Since when the connection to the peer stands; `None`: it does not.
+    pub(crate) fn active_since(&self) -> Option<Instant> {
+        self.state.lock().active_since
+    }
+
     /// The peer moved.
     pub(crate) fn set_addresses(&self, addresses: Vec<Address>) {
         self.state.lock().addresses = addresses;
@@ -277,15 +285,19 @@ impl Link {
     }
 
     /// Keeps a connection open. Runs until it is aborted.
-    pub(crate) async fn run(self: Arc<Self>, route: Route, dialer: Arc<TlsDialer>) {
+    pub(crate) async fn run(self: Arc<Self>, route: Route, dialer: Arc<TlsDialer>, removal: Arc<Removal>) {
         let mut backoff = BACKOFF_MIN;
         let mut last_rejection = String::new();
         loop {
-            match dial(&self.addresses(), STREAM_PATH, route, &dialer).await {
+            match dial(&self.addresses(), STREAM_PATH, &route, &dialer).await {
                 Ok(stream) => {
                     backoff = BACKOFF_MIN;
                     last_rejection.clear();
-                    self.state.lock().was_connected = true;
+                    {
+                        let mut state = self.state.lock();
+                        state.was_connected = true;
+                        state.active_since = Some(Instant::now());
+                    }
                     tracing::info!(
                         "remote-peer-id" = format!("{:x}", self.peer),
                         "established a connection with a peer"
@@ -295,12 +307,14 @@ impl Link {
                         () = self.pump(stream) => {}
                         () = self.measure() => unreachable!("it has no end"),
                     }
+                    self.state.lock().active_since = None;
                     self.counters.active.set(0);
                     self.counters.disconnections.increment();
                     self.mailbox.post(Input::PeerLost { peer: self.peer, refused: false });
                     continue;
                 }
                 Err(DialError::Refused) => self.tell_gone(),
+                Err(DialError::Removed) => removal.post(),
                 Err(error @ (DialError::Rejected { .. } | DialError::Handshake(_))) => {
                     let text = error.to_string();
                     if text != last_rejection {

@@ -4,6 +4,7 @@
 
 mod accept;
 mod dial;
+mod fetch;
 mod frame;
 #[cfg(test)]
 mod fuzz;
@@ -15,6 +16,7 @@ mod transport;
 mod tests;
 
 pub(crate) use accept::serve;
+pub(crate) use fetch::{Fetched, fetch};
 pub(crate) use transport::{PeerConfig, Transport};
 
 /// What a connection for messages upgrades to.
@@ -29,3 +31,9 @@ pub(crate) const CLUSTER_HEADER: &str = "x-cluster-id";
 pub(crate) const FROM_HEADER: &str = "x-member-id";
 /// Header: who is meant, in hex.
 pub(crate) const TO_HEADER: &str = "x-to";
+/// Header: where the sender is reached, comma separated.
+pub(crate) const URLS_HEADER: &str = "x-peer-urls";
+/// Header of answers, as etcd has it: the cluster, in hex.
+pub(crate) const ETCD_CLUSTER_HEADER: &str = "x-etcd-cluster-id";
+/// Header of answers: the release of Quorate that answers. Without it somebody else does.
+pub(crate) const VERSION_HEADER: &str = "x-quorate-version";

@@ -51,7 +51,7 @@ pub(crate) enum SnapshotError {
 /// Sends a snapshot; answers how many bytes it had.
 pub(crate) async fn send(
     addresses: &[Address],
-    route: Route,
+    route: &Route,
     dialer: &TlsDialer,
     message: &RaftMessage,
     built: Arc<BuiltSnapshot>,

@@ -78,6 +78,7 @@ async fn peer_with(id: u64, tls: &TlsSettings) -> Peer {
         dialer: Arc::new(TlsDialer::new(tls).expect("TLS")),
         runtime: tokio::runtime::Handle::current(),
         bulk_runtime: tokio::runtime::Handle::current(),
+        removal: Arc::default(),
     });
     let serving = tokio::spawn(serve(listener, transport.clone(), store.reader()));
     Peer { id, url, mailbox, transport, serving }
@@ -139,8 +140,8 @@ async fn wait_until_connected(one: &Peer, two: &Peer) {
 async fn pair() -> (Peer, Peer) {
     let (one, two) = (peer(1).await, peer(2).await);
     let members = [member(1, &one.url), member(2, &two.url)];
-    one.transport.refresh(&members);
-    two.transport.refresh(&members);
+    one.transport.refresh(&members, |_| false);
+    two.transport.refresh(&members, |_| false);
     (one, two)
 }
 
@@ -222,16 +223,20 @@ fn strangers_are_refused_with_the_reason() {
         let (_one, two) = pair().await;
         let addresses = [parse_url(&two.url).expect("URL")];
         for (route, reason) in [
-            (Route { cluster_id: CLUSTER + 1, from: 1, to: 2 }, "cluster ID mismatch"),
-            (Route { cluster_id: CLUSTER, from: 1, to: 3 }, "member ID mismatch"),
-            (Route { cluster_id: CLUSTER, from: 7, to: 2 }, "the sender is not a member of the cluster"),
+            (Route { cluster_id: CLUSTER + 1, from: 1, to: 2, ..Route::default() }, "cluster ID mismatch"),
+            (Route { cluster_id: CLUSTER, from: 1, to: 3, ..Route::default() }, "member ID mismatch"),
+            (
+                Route { cluster_id: CLUSTER, from: 7, to: 2, ..Route::default() },
+                "the sender is not a member of the cluster",
+            ),
         ] {
-            match dial(&addresses, STREAM_PATH, route, &plain()).await {
+            match dial(&addresses, STREAM_PATH, &route, &plain()).await {
                 Err(DialError::Rejected { status, .. }) => assert!(status.contains("412"), "{reason}: {status}"),
                 other => panic!("{reason}: {other:?}"),
             }
         }
-        assert!(dial(&addresses, STREAM_PATH, Route { cluster_id: CLUSTER, from: 1, to: 2 }, &plain()).await.is_ok());
+        let route = Route { cluster_id: CLUSTER, from: 1, to: 2, ..Route::default() };
+        assert!(dial(&addresses, STREAM_PATH, &route, &plain()).await.is_ok());
     });
 }
 
@@ -240,11 +245,11 @@ fn garbage_ends_the_connection_and_nothing_else() {
     run(async {
         let (one, two) = pair().await;
         let addresses = [parse_url(&two.url).expect("URL")];
-        let route = Route { cluster_id: CLUSTER, from: 1, to: 2 };
+        let route = Route { cluster_id: CLUSTER, from: 1, to: 2, ..Route::default() };
         let mut wrong_sum = frame(b"x").to_vec();
         wrong_sum[4] ^= 1;
         for garbage in [vec![0xff; 64], wrong_sum, frame(&[0xff; 9]).to_vec()] {
-            let mut stream = dial(&addresses, STREAM_PATH, route, &plain()).await.expect("dial");
+            let mut stream = dial(&addresses, STREAM_PATH, &route, &plain()).await.expect("dial");
             stream.write_all(&garbage).await.expect("write");
             let end = tokio::time::timeout(DEADLINE, stream.read(&mut [0; 1])).await.expect("closed in time");
             assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
@@ -311,8 +316,8 @@ fn members_talk_over_tls_both_ways() {
         let one = peer_with(1, &certificates.settings("one", &["127.0.0.1"])).await;
         let two = peer_with(2, &certificates.settings("two", &["127.0.0.1"])).await;
         let members = [member(1, &one.url), member(2, &two.url)];
-        one.transport.refresh(&members);
-        two.transport.refresh(&members);
+        one.transport.refresh(&members, |_| false);
+        two.transport.refresh(&members, |_| false);
         wait_until_connected(&one, &two).await;
         // Larger than any buffer on the way: what is held back must be flushed.
         let terms: Vec<u64> = (10..2_010).collect();
@@ -327,11 +332,11 @@ fn members_talk_over_tls_both_ways() {
 /// What becomes of a connection from a member with `from` to one with `to`.
 async fn attempt(from: &TlsSettings, to: &TlsSettings) -> Result<(), String> {
     let two = peer_with(2, to).await;
-    two.transport.refresh(&[member(1, "https://127.0.0.1:1"), member(2, &two.url)]);
+    two.transport.refresh(&[member(1, "https://127.0.0.1:1"), member(2, &two.url)], |_| false);
     let addresses = [parse_url(&two.url).expect("URL")];
-    let route = Route { cluster_id: CLUSTER, from: 1, to: 2 };
+    let route = Route { cluster_id: CLUSTER, from: 1, to: 2, ..Route::default() };
     let dialer = TlsDialer::new(from).expect("TLS");
-    let dialed = tokio::time::timeout(DEADLINE, dial(&addresses, STREAM_PATH, route, &dialer)).await.expect("in time");
+    let dialed = tokio::time::timeout(DEADLINE, dial(&addresses, STREAM_PATH, &route, &dialer)).await.expect("in time");
     two.serving.abort();
     two.transport.stop();
     dialed.map(drop).map_err(|error| error.to_string())

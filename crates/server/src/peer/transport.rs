@@ -1,10 +1,11 @@
 //! All peers together: who is a member, a link to each, and the way in for the node's messages.
 
-use super::dial::Route;
+use super::dial::{OwnUrls, Route};
 use super::link::Link;
 use super::snapshot;
 use crate::config::{Address, duration, parse_url};
 use crate::mailbox::Mailbox;
+use crate::membership::Removal;
 use crate::metrics::Metrics;
 use crate::threads::apply::ApplyTask;
 use crate::threads::queue::Sender;
@@ -16,6 +17,7 @@ use quorate_proto::etcdserverpb::Member;
 use quorate_proto::quoratepb::{PeerMessage, RaftMessage};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
@@ -34,7 +36,12 @@ pub(crate) struct PeerConfig {
     pub(crate) runtime: Handle,
     /// Where snapshots are streamed, so that they keep the node from nothing.
     pub(crate) bulk_runtime: Handle,
+    /// Where it is posted that others know this member as removed.
+    pub(crate) removal: Arc<Removal>,
 }
+
+/// Members that this one does not know yet, at the most.
+const REMOTES_MAX: usize = 16;
 
 struct Peer {
     link: Arc<Link>,
@@ -54,7 +61,17 @@ impl Drop for Peer {
 
 struct Inner {
     config: PeerConfig,
-    peers: Mutex<BTreeMap<u64, Peer>>,
+    peers: Mutex<Peers>,
+    own_urls: OwnUrls,
+}
+
+#[derive(Default)]
+struct Peers {
+    by_id: BTreeMap<u64, Peer>,
+    /// Members that connected before the log told of them. Without a way back to them, a member whose table is old could
+    /// never learn of the newer one from a leader that it does not know.
+    remotes: BTreeMap<u64, Vec<Address>>,
+    stopped: bool,
 }
 
 /// Cheap to share; every method may be called from any thread and none waits.
@@ -65,7 +82,7 @@ pub(crate) struct Transport {
 
 impl Transport {
     pub(crate) fn new(config: PeerConfig) -> Self {
-        Self { inner: Arc::new(Inner { config, peers: Mutex::default() }) }
+        Self { inner: Arc::new(Inner { config, peers: Mutex::default(), own_urls: OwnUrls::default() }) }
     }
 
     pub(crate) fn config(&self) -> &PeerConfig {
@@ -73,31 +90,66 @@ impl Transport {
     }
 
     /// Follows the member table: links to new members open, those to removed ones close.
-    pub(crate) fn refresh(&self, members: &[Member]) {
+    pub(crate) fn refresh(&self, members: &[Member], is_removed: impl Fn(u64) -> bool) {
         let config = &self.inner.config;
+        if let Some(own) = members.iter().find(|member| member.id == config.member_id) {
+            self.inner.own_urls.set(&own.peer_ur_ls);
+        }
         let wanted: BTreeMap<u64, Vec<Address>> = members
             .iter()
             .filter(|member| member.id != config.member_id)
             .map(|member| (member.id, member.peer_ur_ls.iter().filter_map(|url| parse_url(url).ok()).collect()))
             .collect();
         let mut peers = self.inner.peers.lock();
-        peers.retain(|id, _| {
-            let stays = wanted.contains_key(id);
+        if peers.stopped {
+            return;
+        }
+        peers.remotes.retain(|id, _| !wanted.contains_key(id) && !is_removed(*id));
+        let Peers { by_id, remotes, .. } = &mut *peers;
+        by_id.retain(|id, _| {
+            let stays = wanted.contains_key(id) || remotes.contains_key(id);
             if !stays {
                 config.metrics.forget_peer(*id);
             }
             stays
         });
         for (id, addresses) in wanted {
-            if let Some(peer) = peers.get(&id) {
-                peer.link.set_addresses(addresses);
-                continue;
+            match by_id.get(&id) {
+                Some(peer) => peer.link.set_addresses(addresses),
+                None => {
+                    by_id.insert(id, self.open(id, addresses));
+                }
             }
-            let link = Arc::new(Link::new(id, addresses, config.mailbox.clone(), config.metrics.peer(id)));
-            let route = self.route(id);
-            let sending = config.runtime.spawn(link.clone().run(route, config.dialer.clone())).abort_handle();
-            peers.insert(id, Peer { link, sending, receiving: None });
         }
+    }
+
+    fn open(&self, id: u64, addresses: Vec<Address>) -> Peer {
+        let config = &self.inner.config;
+        let link = Arc::new(Link::new(id, addresses, config.mailbox.clone(), config.metrics.peer(id)));
+        let running = link.clone().run(self.route(id), config.dialer.clone(), config.removal.clone());
+        Peer { link, sending: config.runtime.spawn(running).abort_handle(), receiving: None }
+    }
+
+    /// Makes room for a member of the cluster that the table does not know yet; `false` when there is none, or no way to
+    /// reach it.
+    pub(crate) fn add_remote(&self, id: u64, urls: &str) -> bool {
+        let addresses: Vec<Address> = urls.split(',').filter_map(|url| parse_url(url).ok()).collect();
+        let mut peers = self.inner.peers.lock();
+        if peers.by_id.contains_key(&id) {
+            return true;
+        }
+        if addresses.is_empty() || peers.stopped || peers.remotes.len() >= REMOTES_MAX {
+            return false;
+        }
+        let peer = self.open(id, addresses.clone());
+        peers.by_id.insert(id, peer);
+        peers.remotes.insert(id, addresses);
+        true
+    }
+
+    /// Since when the connection to a member stands; `None`: it does not.
+    pub(crate) fn active_since(&self, id: u64) -> Option<Instant> {
+        self.link(id).and_then(|link| link.active_since())
     }
 
     /// Queues a message, which leaves with the next [`Self::flush`]; one to an unknown member is lost.
@@ -109,7 +161,7 @@ impl Transport {
 
     /// Lets go what was queued.
     pub(crate) fn flush(&self) {
-        for peer in self.inner.peers.lock().values() {
+        for peer in self.inner.peers.lock().by_id.values() {
             peer.link.flush();
         }
     }
@@ -126,7 +178,7 @@ impl Transport {
         let (mailbox, metrics, dialer) = (config.mailbox.clone(), config.metrics.clone(), config.dialer.clone());
         config.bulk_runtime.spawn(async move {
             let transfer = link.counters().snapshots_sent.begin();
-            let result = snapshot::send(&link.addresses(), route, &dialer, &message, built).await;
+            let result = snapshot::send(&link.addresses(), &route, &dialer, &message, built).await;
             match &result {
                 Ok(bytes) => {
                     let took = transfer.succeeded();
@@ -151,12 +203,12 @@ impl Transport {
 
     /// The link to a member.
     pub(crate) fn link(&self, id: u64) -> Option<Arc<Link>> {
-        self.inner.peers.lock().get(&id).map(|peer| peer.link.clone())
+        self.inner.peers.lock().by_id.get(&id).map(|peer| peer.link.clone())
     }
 
     /// From here on `task` reads this member's messages; an older connection of it ends.
     pub(crate) fn replace_receiving(&self, from: u64, task: AbortHandle) {
-        match self.inner.peers.lock().get_mut(&from) {
+        match self.inner.peers.lock().by_id.get_mut(&from) {
             Some(peer) => {
                 if let Some(older) = peer.receiving.replace(task) {
                     older.abort();
@@ -168,11 +220,14 @@ impl Transport {
 
     /// Closes everything.
     pub(crate) fn stop(&self) {
-        self.inner.peers.lock().clear();
+        let mut peers = self.inner.peers.lock();
+        peers.stopped = true;
+        peers.by_id.clear();
     }
 
     fn route(&self, to: u64) -> Route {
         let config = &self.inner.config;
-        Route { cluster_id: config.cluster_id, from: config.member_id, to }
+        let own_urls = self.inner.own_urls.clone();
+        Route { cluster_id: config.cluster_id, from: config.member_id, to, own_urls }
     }
 }

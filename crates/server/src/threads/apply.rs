@@ -11,6 +11,7 @@
 use crate::backend::CallError;
 use crate::config::duration;
 use crate::mailbox::Mailbox;
+use crate::membership::log_changes;
 use crate::metrics::Metrics;
 use crate::peer::Transport;
 use crate::shutdown::die;
@@ -18,6 +19,7 @@ use crate::threads::queue::{Receiver, TakeError};
 use crate::threads::snapshots::SnapshotRoom;
 use crate::waiting::Waiting;
 use quorate_node::api::{CommittedEntry, Input, Payload, SnapshotPoint};
+use quorate_proto::etcdserverpb::Member;
 use quorate_store::error::DiskError;
 use quorate_store::export::Moment;
 use quorate_store::home::SnapshotSink;
@@ -180,6 +182,7 @@ impl ApplyThread {
         for entry in entries {
             let index = entry.index;
             let started = Instant::now();
+            let before = matches!(entry.payload, Payload::Members { .. }).then(|| self.store.reader().members());
             let mut outcome = match self.apply_one(entry) {
                 Ok(outcome) => outcome,
                 Err(error) => die("cannot apply an entry: this member stops", &error),
@@ -188,7 +191,7 @@ impl ApplyThread {
             leases.append(&mut outcome.leases);
             answers.extend(outcome.replies.into_iter().map(|(id, reply)| (id, reply.map_err(CallError::Store))));
             if outcome.members_changed {
-                self.peers.refresh(&self.store.reader().members());
+                self.follow_members(before.as_deref());
             }
             if answers.len() >= ANSWERS_MAX {
                 self.waiting.answer_commands(answers.drain(..));
@@ -244,8 +247,23 @@ impl ApplyThread {
                 let waiting = &self.waiting;
                 self.store.apply_commands(index, term, batch, &|id| waiting.is_local(id))
             }
-            Payload::Members { conf_state, change } => self.store.apply_members(index, term, conf_state, change),
+            Payload::Members { verdict, change } => {
+                let waiting = &self.waiting;
+                Ok(self.store.apply_members(index, term, verdict, &change, &|id| waiting.is_local(id)))
+            }
         }
+    }
+
+    /// The connections follow the table of members. A member that finds itself removed goes on until another one tells it
+    /// so (`peer`): by then somebody who stays has applied the removal. `before`: the table before a change, for the log.
+    fn follow_members(&self, before: Option<&[Member]>) {
+        let reader = self.store.reader();
+        let members = reader.members();
+        let config = self.peers.config();
+        if let Some(before) = before {
+            log_changes(config.cluster_id, config.member_id, before, &members);
+        }
+        self.peers.refresh(&members, |id| reader.is_removed(id));
     }
 
     fn checkpoint(&mut self) {
@@ -294,15 +312,16 @@ impl ApplyThread {
         self.metrics.snapshots_installing.set(0);
         self.compaction = None;
         self.entries_since_checkpoint = 0;
-        self.peers.refresh(&self.store.reader().members());
-        let leases = self.store.position().leases;
+        self.follow_members(None);
+        let position = self.store.position();
         tracing::info!(
             "current-applied-index" = before,
             "incoming-leader-snapshot-index" = point.index,
             "incoming-leader-snapshot-term" = point.term,
             "applied snapshot"
         );
-        self.mailbox.post(Input::SnapshotInstalled { point, leases });
+        let (leases, members) = (position.leases, position.members);
+        self.mailbox.post(Input::SnapshotInstalled { point, leases, members });
     }
 }
 

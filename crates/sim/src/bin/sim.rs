@@ -34,6 +34,9 @@ struct Arguments {
     /// Turn bits over in a member's files.
     #[arg(long)]
     rot: bool,
+    /// Let an operator change the members meanwhile.
+    #[arg(long)]
+    members: bool,
     /// Let faults strike ten times as long.
     #[arg(long)]
     long: bool,
@@ -65,7 +68,8 @@ fn replay(seed: u64, options: Options) -> String {
     let plant = options.plant.map_or(String::new(), |plant| format!(" --plant {}", plant.name()));
     let long = if options.long { " --long" } else { "" };
     let rot = if options.rot { " --rot" } else { "" };
-    format!("cargo run --release -p quorate-sim --bin sim -- --seed {seed}{plant}{long}{rot} --trace")
+    let members = if options.members { " --members" } else { "" };
+    format!("cargo run --release -p quorate-sim --bin sim -- --seed {seed}{plant}{long}{rot}{members} --trace")
 }
 
 fn add(sum: &mut Counts, counts: &Counts) {
@@ -83,13 +87,19 @@ fn add(sum: &mut Counts, counts: &Counts) {
     sum.leases_expired += counts.leases_expired;
     sum.leader_changes += counts.leader_changes;
     sum.refused_starts += counts.refused_starts;
+    sum.changes += counts.changes;
     sum.recovery_us = sum.recovery_us.max(counts.recovery_us);
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let options =
-        Options { plant: arguments.plant, printing: arguments.trace, long: arguments.long, rot: arguments.rot };
+    let options = Options {
+        plant: arguments.plant,
+        printing: arguments.trace,
+        long: arguments.long,
+        rot: arguments.rot,
+        members: arguments.members,
+    };
     let usual_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let seed = SEED.load(Ordering::Relaxed);

@@ -21,6 +21,11 @@ impl LiveCheck {
         self.served_us = members.map(|member| (member, None)).collect();
     }
 
+    /// A member came later: it is to answer a write, too.
+    pub fn expect(&mut self, member: u64) {
+        self.served_us.entry(member).or_insert(None);
+    }
+
     /// A member refused to start for good, as it should with files that are broken: nothing is expected of it.
     pub fn excuse(&mut self, member: u64) {
         self.served_us.remove(&member);

@@ -3,12 +3,14 @@
 //! Owns the judge's copy of the committed log, taken when an entry is first handed to any member's store, and the model
 //! run over it. It stays outside of the members, so that a log that all of them forgot is still known here.
 
+use crate::check::members::MembersModel;
 use crate::history::Violation;
 use crate::model::{Body, LeaseStep, Model};
 use quorate_node::api::{CommittedEntry, Payload};
 use quorate_proto::Message;
-use quorate_proto::quoratepb::CommandBatch;
+use quorate_proto::quoratepb::{CommandBatch, ConfState};
 use quorate_store::error::Error;
+use quorate_store::members::decode_change;
 use std::collections::BTreeMap;
 
 const NAME: &str = "log";
@@ -68,13 +70,17 @@ pub struct CommittedLog {
     positions: u64,
     compactions: Vec<Compaction>,
     lease_events: Vec<LeaseEvent>,
+    members: MembersModel,
 }
 
 fn payload_bytes(payload: &Payload) -> Vec<u8> {
     match payload {
         Payload::Empty => Vec::new(),
         Payload::Commands(bytes) => [&b"c"[..], bytes].concat(),
-        Payload::Members { conf_state, change } => [&b"m"[..], &conf_state.encode_to_vec(), change].concat(),
+        Payload::Members { verdict: Ok(conf_state), change } => {
+            [&b"m"[..], &conf_state.encode_to_vec(), change].concat()
+        }
+        Payload::Members { verdict: Err(error), change } => [&b"r"[..], error.to_string().as_bytes(), change].concat(),
     }
 }
 
@@ -82,6 +88,11 @@ impl CommittedLog {
     /// An empty log over an empty store.
     pub fn new() -> Self {
         Self { model: Model::new(), ..Self::default() }
+    }
+
+    /// The same of a cluster that begins with so many voters.
+    pub fn with_voters(voters: usize) -> Self {
+        Self { members: MembersModel::first(voters), ..Self::new() }
     }
 
     /// A member is about to write this entry to its log.
@@ -116,8 +127,10 @@ impl CommittedLog {
                 format!("member {member} applies index {} while nobody has applied {next}", entry.index),
             ));
         }
-        if let Payload::Commands(bytes) = &entry.payload {
-            self.run(entry, bytes.clone(), now_us)?;
+        match &entry.payload {
+            Payload::Empty => {}
+            Payload::Commands(bytes) => self.run(entry, bytes.clone(), now_us)?,
+            Payload::Members { verdict, change } => self.change_members(entry.index, verdict, change)?,
         }
         self.entries.push(Entry { term: entry.term, payload, revision: self.model.revision() });
         Ok(())
@@ -154,14 +167,57 @@ impl CommittedLog {
                 revision_after: self.model.revision(),
                 result: result.map(|(_, body)| body),
             };
-            if let Some(first) = self.commands.insert(command.id, committed) {
-                return Err(Violation::new(
-                    NAME,
-                    format!("command {:x} is in the log twice: at {} and {}", command.id, first.index, entry.index),
-                ));
-            }
+            self.remember(command.id, committed)?;
         }
         Ok(())
+    }
+
+    fn remember(&mut self, id: u64, committed: Committed) -> Result<(), Violation> {
+        let index = committed.index;
+        match self.commands.insert(id, committed) {
+            None => Ok(()),
+            Some(first) => {
+                Err(Violation::new(NAME, format!("command {id:x} is in the log twice: at {} and {index}", first.index)))
+            }
+        }
+    }
+
+    fn change_members(
+        &mut self,
+        index: u64,
+        verdict: &Result<ConfState, Error>,
+        change: &bytes::Bytes,
+    ) -> Result<(), Violation> {
+        let (id, Some(change)) = decode_change(change.clone()) else {
+            return Err(Violation::new("members", format!("the entry at index {index} asks for no change")));
+        };
+        let expected = self.members.apply(&change).map(|()| self.members.conf_state());
+        if *verdict != expected {
+            return Err(Violation::new(
+                "members",
+                format!("{change:?} at index {index} came to {verdict:?}, by the rules it comes to {expected:?}"),
+            ));
+        }
+        self.positions += 1;
+        if id == 0 {
+            return Ok(());
+        }
+        let revision = self.model.revision();
+        self.remember(
+            id,
+            Committed {
+                position: self.positions,
+                index,
+                revision_before: revision,
+                revision_after: revision,
+                result: expected.map(|_| Body::Members(self.members.list())),
+            },
+        )
+    }
+
+    /// The members behind the last index that anybody applied.
+    pub fn members(&self) -> &MembersModel {
+        &self.members
     }
 
     /// The last index that anybody applied.

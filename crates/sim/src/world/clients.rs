@@ -1,5 +1,6 @@
 //! Clients: each asks one thing at a time, of any member, and gives up after a while.
 
+use super::operator::OPERATOR;
 use super::{Event, Phase, World};
 use crate::history::{Answer, Call, Outcome, Request};
 use crate::random::Random;
@@ -114,6 +115,7 @@ impl World {
         call.outcome = outcome;
         let (client, member) = (call.client, call.member);
         match self.clients.get_mut(client) {
+            None if client == OPERATOR => {}
             Some(client) => client.revision = client.revision.max(revision),
             None if kind == 1 => self.live_check.served(member, self.now_us),
             None => {}
@@ -130,6 +132,9 @@ impl World {
     }
 
     fn next_turn(&mut self, client: usize, member: u64) {
+        if client == OPERATOR {
+            return;
+        }
         if client >= self.clients.len() {
             // A probe goes on until its member serves.
             if !self.live_check.is_served(member) {

@@ -145,9 +145,10 @@ impl World {
                 self.after(after_us, Event::Restart { member });
             }
         }
-        self.live_check.healed(self.now_us, 1..=self.machines.len() as u64);
-        for member in 0..self.machines.len() {
-            self.after(10_000, Event::Probe { member });
+        let members: Vec<u64> = self.log.members().list().iter().map(|(id, _)| *id).collect();
+        self.live_check.healed(self.now_us, members.iter().copied());
+        for id in members {
+            self.after(10_000, Event::Probe { member: id as usize - 1 });
         }
         self.after(super::SETTLE_POLL_US, Event::Settle);
     }

@@ -49,7 +49,8 @@ impl World {
     /// Whether all members that can run do, with all of the log applied.
     fn converged(&self) -> bool {
         let last_index = self.log.last_index();
-        self.machines.iter().filter(|machine| !machine.condemned).all(|machine| {
+        let members = self.machines.iter().enumerate().filter(|(member, _)| self.belongs(*member));
+        members.map(|(_, machine)| machine).filter(|machine| !machine.condemned).all(|machine| {
             machine.process.as_ref().is_some_and(|process| {
                 process.reader.applied_index() == last_index && process.node.status().last_index <= last_index
             })
@@ -86,7 +87,10 @@ impl World {
                 watch::check(&self.log, &WatchTrack { complete: owed, ..track.clone() })?;
             }
         }
-        let audits: Vec<Audit> = (0..self.machines.len()).filter_map(|member| self.audit(member)).collect();
+        let audits: Vec<Audit> = (0..self.machines.len())
+            .filter(|member| self.belongs(*member))
+            .filter_map(|member| self.audit(member))
+            .collect();
         durable::check(&self.log, &self.calls, &audits)
     }
 

@@ -3,6 +3,7 @@
 //! Owns the queues between them. Each turn takes a seeded time, and what it does is done at its end.
 
 use super::{Event, Machine, World, watchers};
+use crate::check::members::url_of;
 use crate::disk::Loss;
 use crate::history::{Answer, Outcome};
 use crate::model::Body;
@@ -93,12 +94,16 @@ pub(super) enum End {
     Stopped,
     /// A read that a client asked for found the disk failing.
     FailedDisk,
+    /// It is out of the cluster, and knows.
+    Removed,
 }
 
-fn bootstrap(members: usize) -> Bootstrap {
+fn bootstrap(members: usize, table: Option<&Vec<Member>>) -> Bootstrap {
+    if let Some(table) = table {
+        return Bootstrap { members: table.clone(), conf_state: ConfState::default() };
+    }
     let ids = 1..=members as u64;
-    let member =
-        |id| Member { id, name: format!("m{id}"), peer_ur_ls: vec![format!("http://m{id}:2380")], ..Member::default() };
+    let member = |id| Member { id, name: format!("m{id}"), peer_ur_ls: vec![url_of(id)], ..Member::default() };
     Bootstrap {
         members: ids.clone().map(member).collect(),
         conf_state: ConfState { voters: ids.collect(), ..ConfState::default() },
@@ -121,6 +126,9 @@ fn body_of(reply: ReplyBody) -> Body {
             Body::Txn(*response)
         }
         ReplyBody::Lease { id, ttl_s } => Body::Lease { id, ttl_s },
+        ReplyBody::Members(members) => {
+            Body::Members(members.iter().map(|member| (member.id, member.is_learner)).collect())
+        }
         ReplyBody::Alarms(_) | ReplyBody::Done => Body::Done,
     }
 }
@@ -147,7 +155,7 @@ impl World {
     /// Starts a member's process, unless it runs or its disk is condemned.
     pub(super) fn restart(&mut self, member: usize) {
         self.machines[member].restarting = false;
-        if self.machines[member].process.is_some() || self.machines[member].condemned {
+        if self.machines[member].process.is_some() || self.machines[member].condemned || !self.may_start(member) {
             return;
         }
         self.machines[member].life += 1;
@@ -180,10 +188,13 @@ impl World {
                 buffer_bytes: scenario.store_buffer_bytes,
             },
         };
-        let store = Store::open(disk.clone(), "store", store_config, bootstrap(scenario.members))?;
+        let store =
+            Store::open(disk.clone(), "store", store_config, bootstrap(scenario.members, machine.table.as_ref()))?;
         let (wal, recovered) = Wal::open(disk, "wal", wal_config, identity)?;
         let position = store.position();
         recovered.check("wal", position.applied_index)?;
+        // The node mixes its id in the same way. Two voters must not draw the same patience for ever; three part anyway.
+        let jitter = if self.options.members { id << 16 } else { 0 };
         let config = NodeConfig {
             id,
             election_ticks: scenario.election_ticks,
@@ -192,7 +203,7 @@ impl World {
             log_bytes_max: scenario.log_bytes_max,
             waiting_max: WAITING_MAX,
             waiting_ms_max: scenario.election_us() * 3 / 1000,
-            seed: scenario.seed ^ (id << 32) ^ machine.life,
+            seed: scenario.seed ^ (id << 32) ^ machine.life ^ jitter,
             incarnation: machine.life,
         };
         let point = StorePoint {
@@ -200,6 +211,7 @@ impl World {
             applied_term: position.applied_term,
             conf_state: position.conf_state,
             leases: position.leases,
+            members: position.members,
         };
         let node = Node::new(config, recovered, point, machine.clock_ms(self.now_us));
         let reader = store.reader();
@@ -255,6 +267,7 @@ impl World {
         self.trace.note(self.now_us, "end of process", &[member as u64 + 1, self.machines[member].life]);
         self.trace.say(self.now_us, || format!("member {} ends: {why:?}", member + 1));
         self.counts.crashes += 1;
+        self.machines[member].removed |= matches!(why, End::Removed);
         let loss = match why {
             End::Killed(loss) => {
                 self.cut_short(member);
@@ -266,7 +279,7 @@ impl World {
             End::Disk(_) if self.machines[member].disk.has_failed() => {
                 *self.fault_random.pick(&[Loss::Nothing, Loss::Unsynced])
             }
-            End::Stopped => {
+            End::Stopped | End::Removed => {
                 self.stop_in_order(member);
                 *self.fault_random.pick(&[Loss::Nothing, Loss::Unsynced])
             }
@@ -368,6 +381,10 @@ impl World {
     }
 
     pub(super) fn plan_restart(&mut self, member: usize) {
+        // Some operators start a removed member again.
+        if self.machines[member].removed && (self.phase != super::Phase::Chaos || self.operator_random.coin()) {
+            return;
+        }
         if std::mem::replace(&mut self.machines[member].restarting, true) {
             return;
         }
@@ -386,6 +403,9 @@ impl World {
         let tick_us = (tick_us - tick_us * drift_ppm / 1_000_000) as u64;
         self.after(tick_us, Event::Tick { member, life });
         self.tell(member, Input::Tick);
+        if self.options.members {
+            self.reconnect(member);
+        }
     }
 
     /// Puts an input into the node's inbox.
@@ -511,7 +531,7 @@ impl World {
     }
 
     pub(super) fn peer(&mut self, from: usize, to: usize, message: bytes::Bytes) {
-        if self.machines[to].process.is_none() || !self.net.reaches(from, to) {
+        if self.machines[to].process.is_none() || !self.net.reaches(from, to) || !self.hears(from, to) {
             return;
         }
         let message = PeerMessage::decode(message).expect("what was encoded can be decoded");
@@ -636,8 +656,15 @@ impl World {
         let mut last_index = 0;
         for entry in entries {
             self.trace.note(self.now_us, "apply", &[member as u64 + 1, entry.index, entry.term]);
+            let before = matches!(entry.payload, Payload::Members { .. }).then(|| self.log.members().list());
+            let last_known = self.log.last_index();
             let judged = self.log.observe_apply(member as u64 + 1, &entry, self.now_us);
             self.held_against(judged);
+            if let Some(before) = before.filter(|_| entry.index > last_known)
+                && let Payload::Members { verdict: Ok(_), .. } = &entry.payload
+            {
+                self.members_changed(&before);
+            }
             let skip = self.options.plant == Some(Plant::SkipEntry)
                 && self.planted == 0
                 && self.now_us > 300_000
@@ -658,8 +685,8 @@ impl World {
                 Payload::Commands(batch) => {
                     store.apply_commands(entry.index, entry.term, batch, &|id| waiters.contains_key(&id))?
                 }
-                Payload::Members { conf_state, change } => {
-                    store.apply_members(entry.index, entry.term, conf_state, change)?
+                Payload::Members { verdict, change } => {
+                    store.apply_members(entry.index, entry.term, verdict, &change, &|id| waiters.contains_key(&id))
                 }
             };
             let calls: Vec<(usize, Result<Reply, Error>)> = outcome
@@ -745,7 +772,8 @@ impl World {
         self.counts.snapshots += 1;
         self.trace.note(self.now_us, "snapshot installed", &[member as u64 + 1, point.index]);
         // Callers whose commands lie within the snapshot never hear of them: their clients give up by themselves.
-        self.tell(member, Input::SnapshotInstalled { point, leases: position.leases });
+        let (leases, members) = (position.leases, position.members);
+        self.tell(member, Input::SnapshotInstalled { point, leases, members });
         Ok(())
     }
 

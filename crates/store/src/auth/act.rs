@@ -92,10 +92,12 @@ impl<'a> Act<'a> {
             Operation::LeaseRevoke(request) => Self::LeaseRevoke(request.id),
             Operation::LeaseRenew(request) => Self::LeaseRenew(request.id),
             Operation::Alarm(request) => Self::Alarm(request.action),
+            // A change of members is judged by its method where the call comes in, as in etcd.
             Operation::LeaseExpire(_)
             | Operation::MemberPublish(_)
             | Operation::ClusterVersionSet(_)
-            | Operation::AuthTokenKeySet(_) => Self::Members,
+            | Operation::AuthTokenKeySet(_)
+            | Operation::MemberChange(_) => Self::Members,
             Operation::AuthEnable(_)
             | Operation::AuthDisable(_)
             | Operation::AuthUserAdd(_)

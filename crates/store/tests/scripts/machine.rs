@@ -444,6 +444,7 @@ fn reply_lines(reply: &Result<Reply, Error>) -> String {
         ReplyBody::Txn(response) => notation::txn_lines(response),
         ReplyBody::Lease { id, ttl_s } => format!("lease {id}, {ttl_s} s\n"),
         ReplyBody::Alarms(alarms) => alarm_lines(alarms),
+        ReplyBody::Members(members) => format!("{} members\n", members.len()),
         ReplyBody::Done => format!("revision {}\n", reply.revision),
     }
 }

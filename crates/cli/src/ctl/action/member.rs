@@ -27,7 +27,7 @@ pub(crate) async fn add(mut run: Invocation) -> Result<(), Failure> {
     let (mut client, printer) = run.client().await?;
     check_urls(&peer_urls)?;
     let deadline = client.command_deadline();
-    let request = pb::MemberAddRequest { peer_ur_ls: peer_urls, is_learner };
+    let request = pb::MemberAddRequest { peer_ur_ls: peer_urls, is_learner, ..pb::MemberAddRequest::default() };
     let reply = client.call(request, deadline).await?;
     printer.print(Reply::MemberAdd { name: &name, reply: &reply })
 }

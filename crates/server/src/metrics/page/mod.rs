@@ -33,7 +33,6 @@ fn without_counterpart(out: &mut Exposition) {
         "etcd_debugging_store_expires_total",
         "etcd_debugging_store_watch_requests_total",
         "etcd_grpc_proxy_events_coalescing_total",
-        "etcd_server_learner_promote_successes",
     ] {
         out.single(Kind::Counter, name, HELP, 0u64);
     }

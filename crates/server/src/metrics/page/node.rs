@@ -71,6 +71,11 @@ pub(super) fn node(out: &mut Exposition, surface: &ClientSurface) {
             "The total number of leader heartbeat send failures (likely overloaded from slow disk).",
             metrics.heartbeat_send_failures.get(),
         ),
+        (
+            "etcd_server_learner_promote_successes",
+            "The total number of successful learner promotions while this member is leader.",
+            metrics.learner_promotions.get(),
+        ),
         ("etcd_server_health_success", "The total number of successful health checks", metrics.health_successes.get()),
         ("etcd_server_health_failures", "The total number of failed health checks", metrics.health_failures.get()),
     ] {
