@@ -39,6 +39,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut prost = prost_build::Config::new();
     prost.bytes(["."]);
+    // Rare and large: every other command would carry its size along.
+    prost.boxed(".quoratepb.Command.operation.v2_change");
     tonic_prost_build::configure()
         .build_server(false)
         .build_client(true)

@@ -9,10 +9,11 @@ use crate::revlog::RevLog;
 use crate::state::{Core, State};
 use crate::txn::{self, Failure};
 use crate::watch::EventRecord;
+use quorate_proto::Message;
 use quorate_proto::etcdserverpb::alarm_request::AlarmAction;
 use quorate_proto::etcdserverpb::{AlarmMember, AlarmRequest, AlarmType, PutRequest, TxnRequest};
 use quorate_proto::quoratepb::command::Operation;
-use quorate_proto::quoratepb::{Command, LeaseExpire, MemberPublish};
+use quorate_proto::quoratepb::{Command, LeaseExpire, MemberPublish, V2Change, V2Expire};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -99,6 +100,7 @@ impl Applier<'_> {
             Some(Operation::MemberPublish(request)) => Ok(self.publish(request)),
             Some(Operation::ClusterVersionSet(request)) => {
                 self.state.cluster_version.clone_from(&request.version);
+                self.state.v2.note_version();
                 self.outcome.members_changed = true;
                 Ok(ReplyBody::Done)
             }
@@ -118,6 +120,8 @@ impl Applier<'_> {
             ) => self.change_auth(change),
             // Such a change has an entry of its own; in a batch it is nobody's.
             Some(Operation::MemberChange(_)) | None => Ok(ReplyBody::Done),
+            Some(Operation::V2Change(change)) => Ok(self.change_v2(change)),
+            Some(Operation::V2Expire(expire)) => Ok(self.expire_v2(expire)),
         }
     }
 
@@ -236,11 +240,38 @@ impl Applier<'_> {
         Ok(ReplyBody::Done)
     }
 
+    fn change_v2(&mut self, change: &V2Change) -> ReplyBody {
+        let answer = self.state.v2.change(change, &self.core.v2_hub, &self.core.v2_stats);
+        if answer.outcome.is_ok() {
+            let mut bytes = vec![0x31];
+            bytes.extend_from_slice(&answer.index.to_be_bytes());
+            change.encode(&mut bytes).expect("a vector grows");
+            self.state.digest(&bytes);
+        }
+        ReplyBody::V2(Box::new(answer))
+    }
+
+    /// The leader's clock counts only in its own term. It needs no more: a node whose time was prolonged before this
+    /// command, in the log's order, has another deadline.
+    fn expire_v2(&mut self, request: &V2Expire) -> ReplyBody {
+        if request.term == self.term {
+            let events = self.state.v2.expire(request.time_ns, &self.core.v2_hub, &self.core.v2_stats);
+            for event in events {
+                let mut bytes = vec![0x32];
+                bytes.extend_from_slice(&event.index().to_be_bytes());
+                bytes.extend_from_slice(&event.node.path);
+                self.state.digest(&bytes);
+            }
+        }
+        ReplyBody::Done
+    }
+
     fn publish(&mut self, request: &MemberPublish) -> ReplyBody {
         if let Some(member) = self.state.members.get_mut(request.member_id) {
             member.name.clone_from(&request.name);
             member.client_ur_ls.clone_from(&request.client_urls);
             self.outcome.members_changed = true;
+            self.state.v2.note_member(request.member_id);
         }
         ReplyBody::Done
     }
@@ -256,7 +287,9 @@ fn touches_data(operation: &Operation) -> bool {
         | Operation::Compact(_)
         | Operation::LeaseGrant(_)
         | Operation::LeaseRevoke(_)
-        | Operation::LeaseExpire(_) => true,
+        | Operation::LeaseExpire(_)
+        | Operation::V2Change(_)
+        | Operation::V2Expire(_) => true,
         Operation::LeaseRenew(_)
         | Operation::Alarm(_)
         | Operation::MemberPublish(_)

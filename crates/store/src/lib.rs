@@ -27,4 +27,5 @@ mod state;
 pub mod store;
 mod tie_order;
 mod txn;
+pub mod v2;
 pub mod watch;

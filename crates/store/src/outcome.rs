@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::operation_counts::OperationCounts;
+use crate::v2::Answer;
 use quorate_proto::etcdserverpb::{AlarmMember, DeleteRangeResponse, Member, PutResponse, TxnResponse};
 
 /// The result of one entry.
@@ -46,6 +47,8 @@ pub enum ReplyBody {
     Alarms(Vec<AlarmMember>),
     /// Of a change of members: all of them behind it, by id.
     Members(Vec<Member>),
+    /// Of a change of the v2 tree.
+    V2(Box<Answer>),
     /// Of everything that answers with its header only.
     Done,
 }

@@ -15,6 +15,7 @@ use crate::revlog::{Location, RECORD_OVERHEAD, SegmentSet};
 use crate::state::{Core, State, decode_key_value, visible};
 use crate::tie_order;
 use crate::txn;
+use crate::v2::{Action, Fault, Image, StatsCounts, Wake, WatchSpec, Watcher};
 use crate::watch::WatchHub;
 use bytes::Bytes;
 use quorate_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -597,6 +598,37 @@ impl StoreReader {
     /// The cluster version, for example "3.7.0"; empty before the first leader set it.
     pub fn cluster_version(&self) -> String {
         self.core.state.read().cluster_version.clone()
+    }
+
+    /// Reads a node of the v2 tree as of what is applied: the tree's index, and the node or why not. `now_ns` is what
+    /// times to live are counted from.
+    pub fn v2_get(&self, path: &[u8], recursive: bool, now_ns: i64) -> (u64, Result<Image, Fault>) {
+        let (index, found) = {
+            let state = self.core.state.read();
+            (state.v2.index(), state.v2.get(path, recursive, now_ns))
+        };
+        self.core.v2_stats.count(Action::Get, found.is_ok());
+        (index, found)
+    }
+
+    /// Begins to watch the v2 tree. `wake` is called, from any thread, when there may be something to take.
+    pub fn v2_watch(&self, spec: &WatchSpec, wake: Wake) -> Result<Watcher, Fault> {
+        self.core.v2_hub.watch(&self.core.state.read().v2, spec, wake)
+    }
+
+    /// The v2 tree's index.
+    pub fn v2_index(&self) -> u64 {
+        self.core.state.read().v2.index()
+    }
+
+    /// When the next node of the v2 tree dies, ns since 1970.
+    pub fn v2_next_deadline_ns(&self) -> Option<i64> {
+        self.core.state.read().v2.next_deadline_ns()
+    }
+
+    /// What was asked of the v2 tree since start.
+    pub fn v2_stats(&self) -> StatsCounts {
+        self.core.v2_stats.counts(self.core.v2_hub.watchers())
     }
 
     /// Where watchers register.

@@ -10,6 +10,7 @@ use crate::lease::Leases;
 use crate::members::Membership;
 use crate::range::KeyRange;
 use crate::revlog::SegmentSet;
+use crate::v2;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use quorate_proto::etcdserverpb::{AlarmMember, AlarmType};
@@ -33,6 +34,8 @@ pub(crate) struct State {
     pub(crate) cluster_version: String,
     /// Users and roles; [`Core::set_auth`] shares what it is set to.
     pub(crate) auth: Arc<AuthView>,
+    /// etcd's v2 keys.
+    pub(crate) v2: v2::Tree,
     /// Running digest of all changes.
     pub(crate) digest: u64,
     pub(crate) applied_index: u64,
@@ -57,6 +60,10 @@ pub(crate) struct Core {
     pub(crate) auth: RwLock<Arc<AuthView>>,
     /// Twice the auth revision, plus 1 while auth is on: what every request looks at, without a lock.
     pub(crate) auth_mark: AtomicU64,
+    /// Who waits for changes of the v2 tree. Locked after `state`, never before.
+    pub(crate) v2_hub: v2::Hub,
+    /// What was asked of the v2 tree.
+    pub(crate) v2_stats: v2::Stats,
 }
 
 /// Since start; sizes as of the last write.

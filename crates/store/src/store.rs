@@ -19,6 +19,7 @@ use crate::outcome::{Outcome, Reply, ReplyBody};
 use crate::reader::StoreReader;
 use crate::revlog::{RevLog, RevLogConfig, SegmentSet};
 use crate::state::{Core, Counters, State, auth_mark};
+use crate::v2;
 use crate::watch::{EventRecord, WatchHub};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -104,6 +105,7 @@ impl Store {
         let checkpoint = checkpoint.unwrap_or_else(|| Checkpoint {
             revision: FIRST_REVISION,
             compact_revision: -1,
+            v2: Some(v2::first_record(&bootstrap.members)),
             members: bootstrap.members,
             conf_state: Some(bootstrap.conf_state),
             ..Checkpoint::default()
@@ -122,6 +124,8 @@ impl Store {
             corrupt_reason: Mutex::new(None),
             compaction_hashes: Mutex::new(CompactionHashes::default()),
             compacted_revision: AtomicI64::new(compact_revision),
+            v2_hub: v2::Hub::default(),
+            v2_stats: v2::Stats::default(),
         });
         let hub = WatchHub::new(core.clone(), revision);
         let mut store = Self {
@@ -228,6 +232,11 @@ impl Store {
             let mut state = self.core.state.write();
             if let Ok(conf_state) = &verdict {
                 state.members.apply(change.as_ref(), conf_state);
+                if let Some(id) = change.as_ref().and_then(|change| change.member.as_ref()).map(|member| member.id) {
+                    // etcd deletes a removed member's record and makes another.
+                    let records = if state.members.is_removed(id) { 2 } else { 1 };
+                    (0..records).for_each(|_| state.v2.note_member(id));
+                }
                 let members = state.members.to_vec();
                 state.digest(&members.iter().flat_map(Message::encode_to_vec).collect::<Vec<u8>>());
             }
@@ -304,6 +313,7 @@ impl Store {
             live_bytes: self.log.live_bytes(),
             lease_count: state.leases.count(),
             auth: state.auth.record(),
+            v2: Some(state.v2.record()),
         }
     }
 
@@ -344,6 +354,7 @@ impl Store {
         self.bytes_since_checkpoint = 0;
         self.core.revision.store(revision, Release);
         self.hub.reset(revision);
+        self.core.v2_hub.end_all();
         self.core.applied_index.store(applied_index, Release);
         self.count_sizes();
         Ok(())
@@ -400,6 +411,7 @@ fn load(
         ),
         cluster_version: checkpoint.cluster_version.clone(),
         auth: Arc::new(AuthView::load(checkpoint.auth.as_ref())),
+        v2: v2::Tree::load(checkpoint.v2.as_ref()),
         digest: checkpoint.digest,
         applied_index: checkpoint.applied_index,
         applied_term: checkpoint.applied_term,

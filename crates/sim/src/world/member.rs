@@ -129,7 +129,7 @@ fn body_of(reply: ReplyBody) -> Body {
         ReplyBody::Members(members) => {
             Body::Members(members.iter().map(|member| (member.id, member.is_learner)).collect())
         }
-        ReplyBody::Alarms(_) | ReplyBody::Done => Body::Done,
+        ReplyBody::Alarms(_) | ReplyBody::V2(_) | ReplyBody::Done => Body::Done,
     }
 }
 

@@ -93,11 +93,14 @@ impl<'a> Act<'a> {
             Operation::LeaseRenew(request) => Self::LeaseRenew(request.id),
             Operation::Alarm(request) => Self::Alarm(request.action),
             // A change of members is judged by its method where the call comes in, as in etcd.
+            // The v2 tree has users of its own, who were asked before the change was proposed.
             Operation::LeaseExpire(_)
             | Operation::MemberPublish(_)
             | Operation::ClusterVersionSet(_)
             | Operation::AuthTokenKeySet(_)
-            | Operation::MemberChange(_) => Self::Members,
+            | Operation::MemberChange(_)
+            | Operation::V2Change(_)
+            | Operation::V2Expire(_) => Self::Members,
             Operation::AuthEnable(_)
             | Operation::AuthDisable(_)
             | Operation::AuthUserAdd(_)

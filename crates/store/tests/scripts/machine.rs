@@ -445,6 +445,7 @@ fn reply_lines(reply: &Result<Reply, Error>) -> String {
         ReplyBody::Lease { id, ttl_s } => format!("lease {id}, {ttl_s} s\n"),
         ReplyBody::Alarms(alarms) => alarm_lines(alarms),
         ReplyBody::Members(members) => format!("{} members\n", members.len()),
+        ReplyBody::V2(_) => unreachable!("these scripts change no v2 key"),
         ReplyBody::Done => format!("revision {}\n", reply.revision),
     }
 }

@@ -51,7 +51,11 @@ fn names_and_values_come_in_all_their_forms() {
     }
     check(r#"{"sort_order":"NONSENSE","limit":"0","key":""}"#, RANGE, RangeRequest::default());
     check("{}", RANGE, RangeRequest::default());
-    let text = MemberAddRequest { peer_ur_ls: vec!["\u{e4}\"\\/\u{1f600}\n".into(), String::new()], is_learner: true };
+    let text = MemberAddRequest {
+        peer_ur_ls: vec!["\u{e4}\"\\/\u{1f600}\n".into(), String::new()],
+        is_learner: true,
+        auto_promote: false,
+    };
     check(
         r#"{"peerURLs":["ä\"\\\/\ud83d\ude00\n",""],"isLearner":true}"#,
         &descriptor::ETCDSERVERPB_MEMBERADDREQUEST,
