@@ -27,6 +27,7 @@ use crate::threads::node::NodeThread;
 use crate::threads::snapshots::SnapshotRoom;
 use crate::threads::{self, TASKS_MAX};
 use crate::tls::{Endpoint, Security, TlsAcceptor, TlsDialer};
+use crate::v2;
 use crate::waiting::{COMMANDS_MAX, Waiting};
 use anyhow::{Context, bail, ensure};
 use quorate_folder::layout::{REVISION_LOG, WAL_SEGMENT_BYTES};
@@ -487,6 +488,7 @@ async fn run_member(
     tokio::spawn(running.backend.clone().run_gathering());
     tokio::spawn(running.backend.clone().run_delivery());
     tokio::spawn(running.backend.clone().run_expiry());
+    tokio::spawn(v2::run_expiry(running.backend.clone()));
     if let Some(wanted) = config.operability.auto_compaction {
         tokio::spawn(compactor::run(running.backend.clone(), wanted));
     }
@@ -500,7 +502,7 @@ async fn run_member(
         let (tracer, spans) = Tracer::new(&wanted, metrics.clone());
         (Arc::new(tracer), tokio::spawn(spans::run(wanted, spans, metrics.clone(), stopped.clone())))
     });
-    let surface = Arc::new(ClientSurface::new(
+    let mut surface = ClientSurface::new(
         running.backend.clone(),
         metrics,
         Duration::from_millis(config.election_timeout_ms),

@@ -27,5 +27,6 @@ mod shutdown;
 mod spans;
 mod threads;
 pub mod tls;
+mod v2;
 pub mod version;
 mod waiting;

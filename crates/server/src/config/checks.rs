@@ -255,6 +255,7 @@ pub(crate) fn resolve(values: &Values, mut notes: Vec<Note>) -> Result<Config, S
             },
             hosts: Allowed::parse(given.text("host-whitelist")),
             gateway: given.switch("enable-grpc-gateway"),
+            v2: given.switch("enable-v2"),
         },
         connection: connection_settings(&given),
         log_level: given.text("log-level").to_owned(),

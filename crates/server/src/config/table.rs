@@ -146,6 +146,7 @@ pub static FLAGS: &[Flag] = &[
     flag(Section::Member, "grpc-keepalive-min-time", Kind::Duration, "5s", Standing::Served, "Shortest interval between a client's pings."),
     flag(Section::Member, "grpc-keepalive-interval", Kind::Duration, "2h0m0s", Standing::Served, "Interval of the server's pings to a client."),
     flag(Section::Member, "grpc-keepalive-timeout", Kind::Duration, "20s", Standing::Served, "Longest wait for the answer to a ping."),
+    flag(Section::Member, "enable-v2", Kind::Bool, "true", Standing::Served, "Whether etcd's v2 API is served on the client port."),
     flag(Section::Member, "socket-reuse-port", Kind::Bool, "false", Standing::Served, "Whether several processes may listen on one port."),
     flag(Section::Member, "socket-reuse-address", Kind::Bool, "false", Standing::WithoutEffect, "Whether a port in TIME_WAIT may be listened on."),
     flag(Section::Member, "enable-grpc-gateway", Kind::Bool, "true", Standing::Served, "Whether the JSON gateway is served."),

@@ -277,7 +277,7 @@ fn a_file_beats_flags_and_variables() {
         "name: 'filed'\ndata-dir:\nheartbeat-interval: 50\nelection-timeout: 500\nquota-backend-bytes: -1\n\
          watch-progress-notify-interval: 600000000000\nlisten-peer-urls: http://127.0.0.1:1,http://127.0.0.1:2\n\
          log-outputs: [stderr, stdout]\nunsafe-no-fsync: true\nclient-transport-security:\n  cert-file:\n  \
-         client-cert-auth: false\npeer-transport-security:\n  auto-tls: false\nenable-v2: true\n",
+         client-cert-auth: false\npeer-transport-security:\n  auto-tls: false\nenable-v9: true\n",
     );
     let config = config(&["--config-file", file.path(), "--name=flag"], &[("ETCD_SNAPSHOT_COUNT", "7")]);
     assert_eq!((config.name.as_str(), config.data_dir.to_str()), ("filed", Some("filed.etcd")));
@@ -286,7 +286,7 @@ fn a_file_beats_flags_and_variables() {
     assert_eq!((config.progress_interval, config.listen_peer_urls.len()), (Duration::from_secs(600), 2));
     assert_eq!(config.log_outputs, ["stderr", "stdout"]);
     assert!(config.unsafe_no_fsync);
-    assert!(config.notes.iter().any(|note| note.subject == "enable-v2"), "unknown keys are told");
+    assert!(config.notes.iter().any(|note| note.subject == "enable-v9"), "unknown keys are told");
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub struct HttpSettings {
     pub(crate) hosts: Allowed,
     /// Whether the JSON gateway is served.
     pub(crate) gateway: bool,
+    /// Whether etcd's v2 API is served.
+    pub(crate) v2: bool,
 }
 
 impl HttpSettings {
@@ -103,7 +105,7 @@ mod tests {
     use super::*;
 
     fn settings(origins: &str, hosts: &str) -> HttpSettings {
-        HttpSettings { origins: Allowed::parse(origins), hosts: Allowed::parse(hosts), gateway: true }
+        HttpSettings { origins: Allowed::parse(origins), hosts: Allowed::parse(hosts), gateway: true, v2: true }
     }
 
     #[test]

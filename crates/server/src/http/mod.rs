@@ -14,7 +14,7 @@ use crate::api::{ClientSurface, Stopping};
 use crate::connection::ConnectionInfo;
 use crate::gateway;
 use crate::grpc::body::ReplyBody;
-use crate::{metrics, version};
+use crate::{metrics, v2, version};
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Method, Request, Response, StatusCode};
@@ -77,6 +77,9 @@ async fn route<B>(surface: &Arc<ClientSurface>, request: Request<B>, stopping: S
 where
     B: Body<Data = Bytes> + Unpin + Send + 'static,
 {
+    if surface.http.v2 && v2::is_v2(request.uri().path()) {
+        return v2::answer(surface, request, stopping).await;
+    }
     let uri = request.uri().clone();
     let mut path = path::decoded(uri.path());
     if let Some(rest) = path.strip_prefix(GATEWAY_BETA) {
