@@ -93,7 +93,7 @@ impl<'a> Act<'a> {
             Operation::LeaseRenew(request) => Self::LeaseRenew(request.id),
             Operation::Alarm(request) => Self::Alarm(request.action),
             // A change of members is judged by its method where the call comes in, as in etcd.
-            // The v2 tree has users of its own, who were asked before the change was proposed.
+            // As in etcd, the users of v3 have no say over the v2 tree.
             Operation::LeaseExpire(_)
             | Operation::MemberPublish(_)
             | Operation::ClusterVersionSet(_)
