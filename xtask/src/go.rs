@@ -14,7 +14,7 @@ use crate::run;
 const GO_MINOR_MIN: u32 = 26;
 
 /// The packages of tests/go that hold tests, in the order they run: what answers fastest comes first.
-pub(crate) const SUITES: [&str; 7] = ["conformance", "scripts", "etcdctl", "tls", "random", "backup", "cluster"];
+pub(crate) const SUITES: [&str; 8] = ["conformance", "scripts", "etcdctl", "tls", "v2", "random", "backup", "cluster"];
 
 /// Where the programs are.
 pub(crate) fn test_bin() -> PathBuf {
@@ -31,6 +31,7 @@ pub(crate) fn suite(name: &str) -> Command {
         ("PEER_BIN", bin.join("etcd-peer")),
         ("PEER_CTL", bin.join("etcdctl-peer")),
         ("OLD_CTL", bin.join("etcdctl-old")),
+        ("OLD_ETCD", bin.join("etcd-old")),
         ("QUORATE_UTL", bin.join("etcdutl")),
         ("PEER_UTL", bin.join("etcdutl-peer")),
     ]);
@@ -57,7 +58,7 @@ pub(crate) fn build(server: &Path) -> Result<()> {
     for suite in SUITES {
         go(&["test", "-vet=off", "-c", "-o", &output(&format!("{suite}.test")), &format!("./{suite}")])?;
     }
-    old_etcdctl(&bin)
+    OLD_PROGRAMS.iter().try_for_each(|program| program.provide(&bin))
 }
 
 fn require_go() -> Result<()> {
@@ -81,32 +82,54 @@ fn link(from: &Path, to: &Path) -> Result<()> {
     symlink(from, to).with_context(|| format!("linking {}", to.display()))
 }
 
-/// The etcdctl that distributions ship (3.4 or 3.5): from PATH, else unpacked from the Debian package.
-fn old_etcdctl(bin: &Path) -> Result<()> {
-    let place = bin.join("etcdctl-old");
-    let candidates = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
-        .map(|folder| folder.join("etcdctl"))
-        .chain([bin.join("etcd-client/usr/bin/etcdctl")])
-        .collect::<Vec<_>>();
-    let found = || candidates.iter().find(|path| is_old_etcdctl(path));
-    if found().is_none() {
-        println!("unpacking Debian's etcd-client");
-        let folder = bin.join("etcd-client");
-        std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-        let unpack = "apt-get download -q etcd-client && dpkg-deb -x etcd-client_*.deb . && rm etcd-client_*.deb";
-        let unpacked = Command::new("sh").args(["-c", unpack]).current_dir(&folder).status();
-        ensure!(
-            unpacked.is_ok_and(|status| status.success()) && found().is_some(),
-            "the tests need the etcdctl that distributions ship: install Debian's or Ubuntu's package etcd-client"
-        );
-    }
-    link(found().expect("found above"), &place)
+/// A program of an older release that Debian ships: from PATH, else unpacked from the Debian package.
+struct OldProgram {
+    name: &'static str,
+    package: &'static str,
+    asked: &'static str,
+    /// How the answer begins.
+    known: &'static [&'static str],
 }
 
-fn is_old_etcdctl(path: &Path) -> bool {
-    let output = Command::new(path).arg("version").env("ETCDCTL_API", "3").output();
-    output.is_ok_and(|output| {
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.starts_with("etcdctl version: 3.4.") || text.starts_with("etcdctl version: 3.5.")
-    })
+const OLD_PROGRAMS: [OldProgram; 2] = [
+    OldProgram {
+        name: "etcdctl",
+        package: "etcd-client",
+        asked: "version",
+        known: &["etcdctl version: 3.4.", "etcdctl version: 3.5."],
+    },
+    // The last release line whose v2 API is on its own feet.
+    OldProgram { name: "etcd", package: "etcd-server", asked: "--version", known: &["etcd Version: 3.4."] },
+];
+
+impl OldProgram {
+    fn provide(&self, bin: &Path) -> Result<()> {
+        let Self { name, package, .. } = self;
+        let folder = bin.join(package);
+        let candidates = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+            .map(|folder| folder.join(name))
+            .chain([folder.join("usr/bin").join(name)])
+            .collect::<Vec<_>>();
+        let found = || candidates.iter().find(|path| self.is_at(path));
+        if found().is_none() {
+            println!("unpacking Debian's {package}");
+            std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+            let unpack =
+                format!("apt-get download -q {package} && dpkg-deb -x {package}_*.deb . && rm {package}_*.deb");
+            let unpacked = Command::new("sh").args(["-c", &unpack]).current_dir(&folder).status();
+            ensure!(
+                unpacked.is_ok_and(|status| status.success()) && found().is_some(),
+                "the tests need the {name} 3.4 that distributions ship: install Debian's or Ubuntu's package {package}"
+            );
+        }
+        link(found().expect("found above"), &bin.join(format!("{name}-old")))
+    }
+
+    fn is_at(&self, path: &Path) -> bool {
+        let output = Command::new(path).arg(self.asked).env("ETCDCTL_API", "3").output();
+        output.is_ok_and(|output| {
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            self.known.iter().any(|known| text.starts_with(known))
+        })
+    }
 }

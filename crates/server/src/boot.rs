@@ -502,7 +502,7 @@ async fn run_member(
         let (tracer, spans) = Tracer::new(&wanted, metrics.clone());
         (Arc::new(tracer), tokio::spawn(spans::run(wanted, spans, metrics.clone(), stopped.clone())))
     });
-    let mut surface = ClientSurface::new(
+    let surface = Arc::new(ClientSurface::new(
         running.backend.clone(),
         metrics,
         Duration::from_millis(config.election_timeout_ms),

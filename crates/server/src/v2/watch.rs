@@ -16,11 +16,7 @@ struct Waiting {
 }
 
 /// Begins to watch: the tree's index, and the body that ends with the watcher or when the server stops.
-pub(super) fn begin(
-    surface: &ClientSurface,
-    spec: &WatchSpec,
-    stopping: Stopping,
-) -> Result<(u64, ReplyBody), Fault> {
+pub(super) fn begin(surface: &ClientSurface, spec: &WatchSpec, stopping: Stopping) -> Result<(u64, ReplyBody), Fault> {
     let woken = Arc::new(Notify::new());
     let wake = woken.clone();
     let watcher = surface.backend.reader().v2_watch(spec, Box::new(move || wake.notify_one()))?;

@@ -112,6 +112,11 @@ impl World {
     pub(super) fn watch_turn(&mut self, number: usize) {
         let chaos = self.phase == Phase::Chaos;
         let revision = self.known_revision();
+        let at = &self.watch_clients[number];
+        if !chaos && at.connection != 0 && !self.belongs(at.member) {
+            // Who was removed and has not heard of it owes nobody events.
+            self.break_watch(number);
+        }
         let client = &mut self.watch_clients[number];
         let delay_us = client.random.duration_us(if chaos { 40_000 } else { 20_000 });
         if client.watchers.is_empty() {
@@ -127,7 +132,11 @@ impl World {
             }
         }
         if client.connection == 0 {
-            client.member = client.random.below(self.machines.len() as u64) as usize;
+            let machines = self.machines.len();
+            let first = client.random.below(machines as u64) as usize;
+            let log = &self.log;
+            let owes = |member: &usize| chaos || log.members().has(*member as u64 + 1);
+            client.member = (0..machines).map(|step| (first + step) % machines).find(owes).unwrap_or(first);
             client.connection = self.next_connection;
             self.next_connection += 1;
             self.say_to_server(number, ToServer::Open);
@@ -424,9 +433,13 @@ impl World {
             let process = self.machines[client.member].process.as_ref();
             let stream = process.and_then(|process| process.streams.get(&client.connection));
             // Without a stream its watchers all ended, or it is about to connect.
-            stream.is_some_and(|server| {
-                !server.turn_planned && !server.awake.load(Ordering::Relaxed) && server.last_arrival_us < self.now_us
-            }) && client.watchers.iter().all(|watcher| !watcher.waiting)
+            self.belongs(client.member)
+                && stream.is_some_and(|server| {
+                    !server.turn_planned
+                        && !server.awake.load(Ordering::Relaxed)
+                        && server.last_arrival_us < self.now_us
+                })
+                && client.watchers.iter().all(|watcher| !watcher.waiting)
         })
     }
 }

@@ -86,28 +86,6 @@ impl Drop for Server {
     }
 }
 
-/// What this release does not serve, as this client would ask for it, is refused with exactly this text: one list with
-/// `tests/go/harness/unserved.go`.
-async fn refuses_what_is_not_served(client: &mut Client) {
-    let unserved = [
-        ("MemberRemove", refusal(client.member_remove(4711).await)),
-        ("MemberPromote", refusal(client.member_promote(4711).await)),
-    ];
-    for (method, refused) in unserved {
-        assert_eq!(refused, (12, format!("method {method} not implemented")));
-    }
-}
-
-/// Whether QUORATE_BIN names our server, whose metrics say so; real etcd in its place serves everything.
-async fn is_quorate(server: &Server) -> bool {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::TcpStream::connect(&server.endpoint).await.expect("a connection");
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.expect("asked");
-    let mut page = String::new();
-    stream.read_to_string(&mut page).await.expect("a page");
-    page.contains("quorate_build_info")
-}
-
 /// The code and text of a refusal.
 fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> (i32, String) {
     match result {
@@ -277,9 +255,6 @@ async fn refusals() {
     assert_eq!(refusal(client.lease_grant(10_000_000_000, None).await), text(11, "etcdserver: too large lease TTL"));
     let large = vec![0; 1_600_000];
     assert_eq!(refusal(client.put("k", large, None).await), text(3, "etcdserver: request is too large"));
-    if is_quorate(&server).await {
-        return refuses_what_is_not_served(&mut client).await;
-    }
     assert_eq!(refusal(client.member_remove(4711).await), text(5, "etcdserver: member not found"));
     assert_eq!(refusal(client.auth_enable().await), text(9, "etcdserver: root user does not exist"));
 }
