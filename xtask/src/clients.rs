@@ -18,9 +18,12 @@ const PYTHON_SUITES: [&str; 3] = ["etcd3", "etcd3gw", "aetcd"];
 /// The oldest Python with what the tests use.
 const PYTHON_MINOR_MIN: u32 = 11;
 
+/// The oldest Node whose test runner reports as the tests need it.
+const NODE_MAJOR_MIN: u32 = 18;
+
 /// Runs all of them.
 pub(crate) fn all() -> Result<Total> {
-    python()
+    Ok(python()?.and(node()?))
 }
 
 fn python() -> Result<Total> {
@@ -48,6 +51,30 @@ fn python() -> Result<Total> {
         total = total.and(tests(&format!("python {suite}"), &mut command, Show::Failures)?);
     }
     Ok(total)
+}
+
+fn node() -> Result<Total> {
+    let folder = target_dir().join("clients/node");
+    let sources = root().join("tests/node");
+    let advice =
+        format!("the Node client needs Node {NODE_MAJOR_MIN} or newer and npm: Debian's packages nodejs and npm");
+    let version = answer("node", &["--version"], &advice)?;
+    let major = version.strip_prefix('v').and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
+    ensure!(major.is_some_and(|major| major >= NODE_MAJOR_MIN), "node is {version:?}; {advice}");
+    let pins = ["package.json", "package-lock.json"];
+    prepared(&folder, &pins.map(|name| sources.join(name)), || {
+        println!("fetching the Node client");
+        answer("npm", &["--version"], &advice)?;
+        for name in pins {
+            std::fs::copy(sources.join(name), folder.join(name)).with_context(|| format!("copying {name}"))?;
+        }
+        let install = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
+        required(Command::new("npm").args(install).current_dir(&folder))
+    })?;
+    let mut command = Command::new("node");
+    command.args(["--test", "--test-reporter=tap", "etcd3.test.js"]).current_dir(&sources);
+    with_servers(&mut command).env("NODE_PATH", folder.join("node_modules"));
+    tests("node etcd3", &mut command, Show::Failures)
 }
 
 /// Gives the suite both servers.
