@@ -10,6 +10,9 @@ use crate::{clients, go, tidy as rules};
 /// The workspace that drives the published Rust client, apart from the product's, as a user's program is.
 const RUST_CLIENT: &str = "tests/rust/Cargo.toml";
 
+/// The library for applications, a workspace of its own too, with the recipes' tests.
+const RECIPES: &str = "crates/client/Cargo.toml";
+
 /// The workspace of the coverage-guided targets. It needs a C++ compiler, and is only held to rustfmt.
 const FUZZ: &str = "fuzz/Cargo.toml";
 
@@ -37,6 +40,8 @@ pub(crate) fn test() -> Result<Total> {
         rust_client("test").args(["--quiet", "--package", "quorate-client-tests"]),
         Show::Failures,
     )?);
+    let recipes = ["--quiet", "--locked", "--no-fail-fast"];
+    total = total.and(tests("recipes", recipes_of_rust("test").args(recipes), Show::Failures)?);
     Ok(total.and(clients::all()?))
 }
 
@@ -50,12 +55,15 @@ pub(crate) fn test_programs() -> Result<Total> {
 pub(crate) fn lints() -> Result<Total> {
     let mut total = check("fmt", cargo().args(["fmt", "--all", "--check"]))?;
     total = total.and(check("fmt of the rust client", rust_client("fmt").args(["--all", "--check"]))?);
+    total = total.and(check("fmt of the recipes", recipes_of_rust("fmt").args(["--check"]))?);
     total = total.and(check("fmt of the fuzz targets", cargo().args(["fmt", "--manifest-path", FUZZ, "--check"]))?);
     let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
     total = total.and(check("clippy", cargo().args(clippy))?);
     required(rust_client("build").args(["--quiet", "--package", "protoc"]))?;
     let clippy = ["--quiet", "--all-targets", "--", "-D", "warnings"];
     total = total.and(check("clippy of the rust client", rust_client("clippy").args(clippy))?);
+    let clippy = ["--quiet", "--locked", "--all-targets", "--", "-D", "warnings"];
+    total = total.and(check("clippy of the recipes", recipes_of_rust("clippy").args(clippy))?);
     Ok(total.and(tidy()?))
 }
 
@@ -84,11 +92,24 @@ fn golden(server: &str) -> Command {
 }
 
 fn rust_client(subcommand: &str) -> Command {
+    with_published_client(RUST_CLIENT, subcommand)
+}
+
+fn recipes_of_rust(subcommand: &str) -> Command {
+    with_published_client(RECIPES, subcommand)
+}
+
+/// cargo in a workspace that stands on the published client.
+fn with_published_client(manifest: &str, subcommand: &str) -> Command {
     let mut command = cargo();
-    command.args([subcommand, "--manifest-path", RUST_CLIENT]);
+    command.args([subcommand, "--manifest-path", manifest]);
     let target = target_dir().join("rust-client");
     // The published client compiles .proto files when it is built: our protoc does it, so that nobody has to install one.
     command.env("PROTOC", target.join("debug/protoc")).env("CARGO_TARGET_DIR", target);
-    command.env("QUORATE_BIN", go::test_bin().join("etcd"));
+    command.envs([
+        ("QUORATE_BIN", go::test_bin().join("etcd")),
+        ("PEER_BIN", go::test_bin().join("etcd-peer")),
+        ("PEER_CTL", go::test_bin().join("etcdctl-peer")),
+    ]);
     command
 }
