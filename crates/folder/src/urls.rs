@@ -80,16 +80,26 @@ fn split_host_port(authority: &str) -> Option<(&str, &str)> {
 }
 
 impl Address {
-    /// Whether it may be bound: an address, `localhost`, or nothing for all interfaces.
+    /// Whether `host` is the path of a unix socket.
+    pub fn is_unix(&self) -> bool {
+        self.scheme.starts_with("unix")
+    }
+
+    /// Whether both are one socket, encrypted or not.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        self.is_unix() == other.is_unix() && (&self.host, self.port) == (&other.host, other.port)
+    }
+
+    /// Whether it may be bound: an address, `localhost`, nothing for all interfaces, or a unix socket.
     pub fn is_bindable(&self) -> bool {
-        self.host.is_empty() || self.host == "localhost" || self.host.parse::<IpAddr>().is_ok()
+        self.is_unix() || self.host.is_empty() || self.host == "localhost" || self.host.parse::<IpAddr>().is_ok()
     }
 }
 
 impl std::fmt::Display for Address {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { scheme, host, port } = self;
-        if scheme.starts_with("unix") {
+        if self.is_unix() {
             write!(formatter, "{scheme}://{host}")
         } else if host.contains(':') {
             write!(formatter, "{scheme}://[{host}]:{port}")

@@ -5,6 +5,7 @@
 use crate::config::duration;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
+use crate::spans::{self, FollowedCommand};
 use crate::threads::apply::ApplyTask;
 use crate::threads::queue::Sender;
 use crate::waiting::Waiting;
@@ -99,6 +100,9 @@ struct Inner {
     call_ms: u64,
     metrics: Arc<Metrics>,
 }
+
+/// Where a command's outcome will come, and what follows it on its way.
+type HandedOn = (oneshot::Receiver<Result<Reply, CallError>>, Option<Box<FollowedCommand>>);
 
 /// Milliseconds since the process began, never going back.
 #[derive(Clone, Copy, Debug)]
@@ -275,11 +279,16 @@ impl Backend {
         operation: Operation,
     ) -> impl Future<Output = Result<Reply, CallError>> + Send + '_ {
         // At once, so that the future does not hold the command.
-        let handed_on = self.hand_on(caller, operation);
+        let mut handed_on = self.hand_on(caller, operation);
         async move {
-            let outcome = match handed_on {
-                Ok(answer) => answer.await.unwrap_or(Err(CallError::TimedOut)),
-                Err(error) => Err(error),
+            // In place, since moving it would make the future larger.
+            let outcome = match &mut handed_on {
+                Ok((answer, followed)) => {
+                    let outcome = answer.await.unwrap_or(Err(CallError::TimedOut));
+                    drop(followed.take());
+                    outcome
+                }
+                Err(error) => Err(error.clone()),
             };
             if matches!(outcome, Err(CallError::Refused(_) | CallError::TimedOut)) {
                 self.inner.metrics.proposals_failed.increment();
@@ -289,15 +298,12 @@ impl Backend {
     }
     /// Puts a command on its way; answers where its outcome will come. A function of its own, so that a call's future
     /// does not hold what it needs.
-    fn hand_on(
-        &self,
-        caller: Option<Caller>,
-        operation: Operation,
-    ) -> Result<oneshot::Receiver<Result<Reply, CallError>>, CallError> {
+    fn hand_on(&self, caller: Option<Caller>, operation: Operation) -> Result<HandedOn, CallError> {
         let inner = &*self.inner;
         let mut command = Command { id: 0, operation: Some(operation), caller };
         let (id, answer) = inner.waiting.enter_command(command.encoded_len(), self.deadline_ms())?;
         command.id = id;
+        let followed = inner.waiting.followed().follow(id);
         let is_first = {
             let mut gathered = inner.gathered.lock();
             gathered.push(command);
@@ -306,7 +312,7 @@ impl Backend {
         if is_first {
             inner.gathered_wake.notify_one();
         }
-        Ok(answer)
+        Ok((answer, followed))
     }
     /// Returns when a read of [`Self::reader`] is linearizable.
     pub async fn read_barrier(&self) -> Result<(), CallError> {
@@ -314,6 +320,7 @@ impl Backend {
         if inner.status.is_sole_voter() {
             return Ok(());
         }
+        let _stage = spans::stage(spans::READ_BARRIER);
         let confirmed = match self.ask_to_read() {
             Ok(answer) => answer.await.unwrap_or(Err(CallError::TimedOut)),
             Err(error) => Err(error),

@@ -9,6 +9,7 @@ use crate::auth::Authenticator;
 use crate::backend::{Backend, BackendParts, Clock, Identity, Limits, StatusBoard};
 use crate::compactor;
 use crate::config::{Address, Config, InitialClusterState};
+use crate::connection::Traffic;
 use crate::disk::{Durability, RealDisk};
 use crate::http::{DebugPages, watching};
 use crate::join;
@@ -140,6 +141,7 @@ fn log_settings(config: &Config) {
         "listen-peer-urls" = urls(&config.listen_peer_urls),
         "advertise-client-urls" = config.advertise_client_urls.join(","),
         "listen-client-urls" = urls(&config.listen_client_urls),
+        "listen-client-http-urls" = urls(&config.listen_client_http_urls),
         "initial-cluster-token" = config.initial_cluster_token.as_str(),
         "v2-deprecation" = "write-only",
         "unsafe-no-fsync" = config.unsafe_no_fsync,
@@ -161,7 +163,7 @@ struct Tls {
 /// Reads certificates and what belongs to them: before the data is touched, for whatever is wrong with them ends the start.
 fn load_tls(config: &Config) -> anyhow::Result<Tls> {
     let acceptor = |endpoint, addresses: &[Address], settings| {
-        let is_asked_for = addresses.iter().any(|address| address.scheme == "https");
+        let is_asked_for = addresses.iter().any(|address| matches!(address.scheme.as_str(), "https" | "unixs"));
         is_asked_for.then(|| TlsAcceptor::new(endpoint, settings).map(Arc::new)).transpose()
     };
     let suites = config.peer_tls.cipher_suites.join(",");
@@ -175,7 +177,8 @@ fn load_tls(config: &Config) -> anyhow::Result<Tls> {
         let info = config.client_tls.to_string();
         tracing::info!("tls-info" = info, "cipher-suites" = suites, "starting with client TLS");
     }
-    let clients = acceptor(Endpoint::Client, &config.listen_client_urls, &config.client_tls).context("client TLS")?;
+    let for_clients = [&config.listen_client_urls[..], &config.listen_client_http_urls].concat();
+    let clients = acceptor(Endpoint::Client, &for_clients, &config.client_tls).context("client TLS")?;
     let metrics = acceptor(Endpoint::Metrics, &config.operability.listen_metrics_urls, &config.client_tls)
         .context("client TLS")?;
     Ok(Tls { clients, metrics, peers, dialer })
@@ -472,6 +475,7 @@ async fn run_member(
     let mut signals = StopSignals::listen().context("cannot listen for signals")?;
     let reuse_port = if config.operability.socket_reuse_port { ReusePort::Yes } else { ReusePort::No };
     let client_listeners = bind_all(&config.listen_client_urls, tls.clients.as_ref(), reuse_port)?;
+    let http_listeners = bind_all(&config.listen_client_http_urls, tls.clients.as_ref(), reuse_port)?;
     let peer_listeners = bind_all(&config.listen_peer_urls, tls.peers.as_ref(), reuse_port)?;
     let metrics_listeners = bind_all(&config.operability.listen_metrics_urls, tls.metrics.as_ref(), reuse_port)?;
     for member in &data.initial_members {
@@ -523,14 +527,17 @@ async fn run_member(
         },
     ));
     for listener in metrics_listeners {
-        let scheme = if listener.security.is_plain() { "http" } else { "https" };
-        tracing::info!(address = format!("{scheme}://{}", listener.address), "serving metrics");
+        tracing::info!(address = listener.url(), "serving metrics");
         tokio::spawn(watching::serve(listener, surface.clone(), stopped.clone()));
     }
     let room = Arc::new(Semaphore::new(CLIENT_CONNECTIONS_MAX));
-    let served: Vec<Served> = client_listeners.iter().map(Served::new).collect();
-    for listener in client_listeners {
-        tokio::spawn(accept_clients(listener, surface.clone(), room.clone(), stopped.clone()));
+    let split = if http_listeners.is_empty() { Traffic::All } else { Traffic::Grpc };
+    let of_grpc = client_listeners.into_iter().map(|listener| (listener, split));
+    let of_http = http_listeners.into_iter().map(|listener| (listener, Traffic::Http));
+    let mut served = Vec::new();
+    for (listener, traffic) in of_grpc.chain(of_http) {
+        served.push(Served::new(&listener, traffic));
+        tokio::spawn(accept_clients(listener, traffic, surface.clone(), room.clone(), stopped.clone()));
     }
     let publishing = tokio::spawn(become_ready(running.backend.clone(), config, served, greeting));
     let cluster_version = tokio::spawn(set_cluster_version(running.backend.clone()));
@@ -607,14 +614,19 @@ async fn nobody_left(backend: &Backend, transport: &Transport) {
 /// An address of clients, as the log and the greeting name it.
 struct Served {
     address: String,
+    /// What a client is to be given as endpoint.
+    endpoint: String,
+    traffic: Traffic,
     insecurely: bool,
     securely: bool,
 }
 
 impl Served {
-    fn new(listener: &Listener) -> Self {
+    fn new(listener: &Listener, traffic: Traffic) -> Self {
         Self {
             address: listener.address.to_string(),
+            endpoint: listener.url(),
+            traffic,
             insecurely: !matches!(listener.security, Security::Tls(_)),
             securely: !matches!(listener.security, Security::Plain),
         }
@@ -640,24 +652,20 @@ async fn become_ready(backend: Backend, config: Config, served: Vec<Served>, gre
         "published local member to cluster through raft"
     );
     tracing::info!("ready to serve client requests");
-    for Served { address, insecurely, securely } in &served {
+    for Served { address, traffic, insecurely, securely, .. } in &served {
         if *insecurely {
             tracing::info!(
-                traffic = "grpc+http",
+                traffic = traffic.name(),
                 address,
                 "serving client traffic insecurely; this is strongly discouraged!"
             );
         }
         if *securely {
-            tracing::info!(traffic = "grpc+http", address, "serving client traffic securely");
+            tracing::info!(traffic = traffic.name(), address, "serving client traffic securely");
         }
     }
     if greeting == Greeting::OnTerminal && std::io::stdout().is_terminal() {
-        let endpoint = match served.first() {
-            Some(Served { address, insecurely: false, .. }) => format!("https://{address}"),
-            Some(Served { address, .. }) => address.clone(),
-            None => String::new(),
-        };
+        let endpoint = served.first().map(|served| served.endpoint.trim_start_matches("http://")).unwrap_or_default();
         println!(
             "Quorate {} serves etcd's API on {endpoint}; its data is in {}.",
             crate::version::QUORATE,

@@ -72,6 +72,37 @@ impl Default for ConnectionSettings {
     }
 }
 
+/// What a listener for clients serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Traffic {
+    #[default]
+    All,
+    /// gRPC alone: HTTP has a listener of its own (`--listen-client-http-urls`).
+    Grpc,
+    /// Pages and the JSON gateway; without TLS over HTTP/1 alone.
+    Http,
+}
+
+impl Traffic {
+    /// As the log names it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::All => "grpc+http",
+            Self::Grpc => "grpc",
+            Self::Http => "http",
+        }
+    }
+
+    /// Whether a connection that begins like this is served at all.
+    fn takes(self, version: Version, is_encrypted: bool) -> bool {
+        match (self, version) {
+            (Self::Grpc, Version::Http1) => false,
+            (Self::Http, Version::Http2) => is_encrypted,
+            _ => true,
+        }
+    }
+}
+
 /// What is known of who is at the other end of a connection.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionInfo {
@@ -80,11 +111,14 @@ pub struct ConnectionInfo {
     pub common_name: Option<Arc<str>>,
     /// Whether nobody on the way can read or change what is said.
     pub is_encrypted: bool,
+    /// What is served here.
+    pub(crate) traffic: Traffic,
 }
 
 impl ConnectionInfo {
-    pub(crate) fn new(accepted: &Accepted) -> Self {
-        Self { common_name: accepted.common_name.clone(), is_encrypted: matches!(accepted.stream, Stream::Tls(_)) }
+    pub(crate) fn new(accepted: &Accepted, traffic: Traffic) -> Self {
+        let is_encrypted = matches!(accepted.stream, Stream::Tls(_));
+        Self { common_name: accepted.common_name.clone(), is_encrypted, traffic }
     }
 }
 
@@ -98,8 +132,10 @@ pub(crate) async fn serve_client(
     shared.metrics.client_connections.add(1);
     let (metrics, settings) = (shared.metrics.clone(), shared.connection);
     let closed = scopeguard(move || metrics.client_connections.add(-1));
+    let (traffic, is_encrypted) = (info.traffic, info.is_encrypted);
+    let is_taken = move |version| traffic.takes(version, is_encrypted);
     let answer = move |request, stopping| api::answer(&shared, &info, request, stopping);
-    if let Err(error) = serve_with(settings, stream, answer, shutdown).await {
+    if let Err(error) = serve_with(settings, stream, is_taken, answer, shutdown).await {
         tracing::debug!(error = %error, "client connection ended");
     }
     drop(closed);
@@ -127,12 +163,13 @@ where
     A: Fn(Request<Incoming>, watch::Receiver<bool>) -> F + Send + 'static,
     F: Future<Output = Response<ReplyBody>> + Send + 'static,
 {
-    serve_with(ConnectionSettings::default(), stream, answer, shutdown).await
+    serve_with(ConnectionSettings::default(), stream, |_| true, answer, shutdown).await
 }
 
 async fn serve_with<A, F>(
     settings: ConnectionSettings,
     mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    is_taken: impl FnOnce(Version) -> bool,
     answer: A,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), ServeError>
@@ -149,6 +186,9 @@ where
         },
         _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
     };
+    if !is_taken(version) {
+        return Ok(());
+    }
     let stream = Rewound { first, stream, is_write_vectored: version == Version::Http1 };
     let stopping = shutdown.clone();
     let stop = shutdown.wait_for(|stop| *stop);

@@ -24,6 +24,7 @@ pub use quorate_folder::member_ids;
 pub mod metrics;
 mod peer;
 mod shutdown;
+mod socket;
 mod spans;
 mod threads;
 pub mod tls;

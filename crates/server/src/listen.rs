@@ -5,10 +5,12 @@
 
 use crate::api::ClientSurface;
 use crate::config::Address;
-use crate::connection::{ConnectionInfo, serve_client};
+use crate::connection::{ConnectionInfo, Traffic, serve_client};
+use crate::socket::{Bound, ListeningSocket, UnixSocketFile};
 use crate::tls::{Accepted, Security, TlsAcceptor};
 use anyhow::Context;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
@@ -28,9 +30,21 @@ pub(crate) enum ReusePort {
 
 /// A bound socket.
 pub(crate) struct Listener {
-    pub(crate) address: SocketAddr,
-    pub(crate) socket: TcpListener,
+    pub(crate) address: Bound,
+    pub(crate) socket: ListeningSocket,
     pub(crate) security: Security,
+}
+
+impl Listener {
+    /// How to reach it; over TLS only if there is no other way.
+    pub(crate) fn url(&self) -> String {
+        let (plain, encrypted) = match self.address {
+            Bound::Ip(_) => ("http", "https"),
+            Bound::Unix(_) => ("unix", "unixs"),
+        };
+        let scheme = if matches!(self.security, Security::Tls(_)) { encrypted } else { plain };
+        format!("{scheme}://{}", self.address)
+    }
 }
 
 /// Binds every address; an error names the one that failed. The same host and port may be given with http and with https:
@@ -43,11 +57,10 @@ pub(crate) fn bind_all(
     let mut wanted: Vec<(&Address, Security)> = Vec::new();
     for address in addresses {
         let security = match address.scheme.as_str() {
-            "https" => Security::Tls(acceptor.context("an https URL without a certificate")?.clone()),
+            "https" | "unixs" => Security::Tls(acceptor.context("an https URL without a certificate")?.clone()),
             _ => Security::Plain,
         };
-        let is_same =
-            |(known, _): &&mut (&Address, Security)| (&known.host, known.port) == (&address.host, address.port);
+        let is_same = |(known, _): &&mut (&Address, Security)| known.is_same_place(address);
         match wanted.iter_mut().find(is_same) {
             Some((known, both)) if known.scheme != address.scheme => {
                 *both = Security::Either(acceptor.context("an https URL without a certificate")?.clone());
@@ -63,7 +76,16 @@ pub(crate) fn bind_all(
     wanted.into_iter().map(bind).collect()
 }
 
-fn bind(address: &Address, reuse_port: ReusePort) -> anyhow::Result<(SocketAddr, TcpListener)> {
+fn bind(address: &Address, reuse_port: ReusePort) -> anyhow::Result<(Bound, ListeningSocket)> {
+    if address.is_unix() {
+        let path = Path::new(&address.host);
+        return Ok((Bound::Unix(path.to_owned()), ListeningSocket::Unix(UnixSocketFile::bind(path)?)));
+    }
+    let (address, listener) = bind_tcp(address, reuse_port)?;
+    Ok((Bound::Ip(address), ListeningSocket::Tcp(listener)))
+}
+
+fn bind_tcp(address: &Address, reuse_port: ReusePort) -> anyhow::Result<(SocketAddr, TcpListener)> {
     let host = if address.host.is_empty() { "::" } else { address.host.as_str() };
     let mut candidates: Vec<SocketAddr> = (host, address.port).to_socket_addrs()?.collect();
     // Like Go: a name is bound at its IPv4 address if it has one.
@@ -91,13 +113,14 @@ fn bind(address: &Address, reuse_port: ReusePort) -> anyhow::Result<(SocketAddr,
 /// Accepts clients until the server stops. `room` bounds how many are served at a time.
 pub(crate) async fn accept_clients(
     listener: Listener,
+    traffic: Traffic,
     surface: Arc<ClientSurface>,
     room: Arc<Semaphore>,
     stopped: watch::Receiver<bool>,
 ) {
     let stopping = stopped.clone();
     let serve = move |accepted: Accepted| {
-        let info = ConnectionInfo::new(&accepted);
+        let info = ConnectionInfo::new(&accepted, traffic);
         serve_client(accepted.stream, info, surface.clone(), stopped.clone())
     };
     accept_all(listener, room, stopping, serve).await;
@@ -123,7 +146,7 @@ pub(crate) async fn accept_all<F>(
             accepted = socket.accept() => accepted,
             _ = stopped.wait_for(|stopped| *stopped) => return,
         };
-        let (tcp, remote) = match accepted {
+        let (connection, remote) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(
@@ -136,12 +159,12 @@ pub(crate) async fn accept_all<F>(
             }
         };
         // Without it a call takes 44 ms; a socket that refuses it is broken and tells so soon.
-        let _ = tcp.set_nodelay(true);
+        let _ = connection.set_nodelay();
         let (serve, security, room) = (serve.clone(), security.clone(), room.clone());
         let mut stopped = stopped.clone();
         tokio::spawn(async move {
             let accepted = tokio::select! {
-                accepted = security.accept(tcp, remote) => accepted,
+                accepted = security.accept(connection, remote) => accepted,
                 _ = stopped.wait_for(|stopped| *stopped) => None,
             };
             let Some(accepted) = accepted else { return };

@@ -8,11 +8,13 @@
 //! looked at: one write for each answer instead of one for all answers of a connection.
 
 use crate::backend::CallError;
+use crate::spans::FollowedCommands;
 use parking_lot::Mutex;
 use quorate_node::api::Refusal;
 use quorate_store::outcome::Reply;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Notify, oneshot};
 
@@ -91,6 +93,8 @@ pub(crate) struct Waiting {
     /// What has left the tables; no more than was in them.
     deliveries: Mutex<Vec<Delivery>>,
     delivery_wake: Notify,
+    /// Those of sampled calls.
+    followed: Arc<FollowedCommands>,
 }
 
 impl Waiting {
@@ -105,7 +109,13 @@ impl Waiting {
             reads: Mutex::new(Reads { next_ticket: 1, ..Reads::default() }),
             deliveries: Mutex::default(),
             delivery_wake: Notify::new(),
+            followed: Arc::default(),
         }
+    }
+
+    /// Commands of which the stages are told.
+    pub(crate) fn followed(&self) -> &Arc<FollowedCommands> {
+        &self.followed
     }
 
     /// Enters a command of `bytes`: its id, and where its outcome will come.

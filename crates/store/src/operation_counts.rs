@@ -5,7 +5,7 @@
 use quorate_proto::quoratepb::command::Operation;
 
 /// Names of the kinds, by their number.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 22] = [
     "Put",
     "DeleteRange",
     "Txn",
@@ -16,6 +16,17 @@ const NAMES: [&str; 11] = [
     "Alarm",
     "ClusterMemberAttrSet",
     "ClusterVersionSet",
+    "AuthEnable",
+    "AuthDisable",
+    "AuthUserAdd",
+    "AuthUserDelete",
+    "AuthUserChangePassword",
+    "AuthUserGrantRole",
+    "AuthUserRevokeRole",
+    "AuthRoleAdd",
+    "AuthRoleDelete",
+    "AuthRoleGrantPermission",
+    "AuthRoleRevokePermission",
     OTHER_NAME,
 ];
 const COMPACTION: usize = 3;
@@ -81,6 +92,17 @@ fn kind(operation: Option<&Operation>) -> usize {
         Some(Operation::Alarm(_)) => 7,
         Some(Operation::MemberPublish(_)) => 8,
         Some(Operation::ClusterVersionSet(_)) => 9,
+        Some(Operation::AuthEnable(_)) => 10,
+        Some(Operation::AuthDisable(_)) => 11,
+        Some(Operation::AuthUserAdd(_)) => 12,
+        Some(Operation::AuthUserDelete(_)) => 13,
+        Some(Operation::AuthUserChangePassword(_)) => 14,
+        Some(Operation::AuthUserGrantRole(_)) => 15,
+        Some(Operation::AuthUserRevokeRole(_)) => 16,
+        Some(Operation::AuthRoleAdd(_)) => 17,
+        Some(Operation::AuthRoleDelete(_)) => 18,
+        Some(Operation::AuthRoleGrantPermission(_)) => 19,
+        Some(Operation::AuthRoleRevokePermission(_)) => 20,
         // Kinds that nobody measures apart.
         _ => OTHER,
     }
@@ -89,7 +111,7 @@ fn kind(operation: Option<&Operation>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_proto::etcdserverpb::{CompactionRequest, PutRequest};
+    use quorate_proto::etcdserverpb::{AuthRoleRevokePermissionRequest, CompactionRequest, PutRequest};
 
     #[test]
     fn kinds_are_counted_apart() {
@@ -108,5 +130,7 @@ mod tests {
             [(0, "Put", 2, 0), (3, "Compaction", 0, 1), (OTHER, OTHER_NAME, 1, 0)]
         );
         assert_eq!(OperationCounts::name(OTHER), OTHER_NAME);
+        let last = Operation::AuthRoleRevokePermission(AuthRoleRevokePermissionRequest::default());
+        assert_eq!(OperationCounts::name(kind(Some(&last))), "AuthRoleRevokePermission");
     }
 }

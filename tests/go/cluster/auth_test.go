@@ -11,12 +11,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
 	. "quorate/tests/harness"
@@ -362,7 +365,7 @@ func TestLogInsAreBounded(t *testing.T) {
 	secret := token(t, s, "root", password)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	answers := make(chan error, 200)
+	answers := make(chan error, 1_300)
 	for i := range cap(answers) {
 		go func() {
 			_, err := pb.NewAuthClient(s.Conn()).Authenticate(ctx, &pb.AuthenticateRequest{Name: fmt.Sprint("nobody", i), Password: "p"})
@@ -380,5 +383,55 @@ func TestLogInsAreBounded(t *testing.T) {
 	}
 	if err := put(t, s, secret, "k"); err != nil {
 		t.Errorf("a write beside the flood: %v", err)
+	}
+}
+
+// All clients of one user come at once, as after a restart, and stay: nobody is thrown back, and every token goes on being
+// good for longer than it would unused.
+func TestTenThousandClientsOfOneUser(t *testing.T) {
+	const clients, ttl = 10_000, 20 * time.Second
+	s := Single(t, Programs(t).Server, "--bcrypt-cost", "10", "--auth-token-ttl", fmt.Sprint(int(ttl/time.Second)))
+	users(t, s)
+	connections := make([]*grpc.ClientConn, 50)
+	for i := range connections {
+		connection, err := grpc.NewClient(s.Endpoint(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer connection.Close()
+		connections[i] = connection
+	}
+	each := func(what string, ask func(number int, connection *grpc.ClientConn) error) {
+		t.Helper()
+		failed := make(chan error, clients)
+		var wait sync.WaitGroup
+		for number := range clients {
+			wait.Go(func() {
+				if err := ask(number, connections[number%len(connections)]); err != nil {
+					failed <- err
+				}
+			})
+		}
+		wait.Wait()
+		if len(failed) > 0 {
+			t.Fatalf("%s: %d of %d clients: %v", what, len(failed), clients, <-failed)
+		}
+	}
+	tokens := make([]string, clients)
+	began := time.Now()
+	each("log-in", func(number int, connection *grpc.ClientConn) error {
+		reply, err := pb.NewAuthClient(connection).Authenticate(within(t), &pb.AuthenticateRequest{Name: "a", Password: password})
+		if err == nil {
+			tokens[number] = reply.Token
+		}
+		return err
+	})
+	// Every token is used again and again, until each has lived for longer than it would have unused.
+	for rounds := 0; time.Since(began) < ttl+5*time.Second || rounds == 0; rounds++ {
+		each("use", func(number int, connection *grpc.ClientConn) error {
+			ctx := metadata.AppendToOutgoingContext(within(t), rpctypes.TokenFieldNameGRPC, tokens[number])
+			_, err := pb.NewKVClient(connection).Range(ctx, &pb.RangeRequest{Key: []byte("a/1")})
+			return err
+		})
 	}
 }

@@ -14,7 +14,10 @@ import (
 	"strings"
 	"testing"
 
+	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/metadata"
 
 	. "quorate/tests/harness"
 )
@@ -159,10 +162,64 @@ func TestWrongFlags(t *testing.T) {
 		{"--heartbeat-interval=0"}, {"--election-timeout=50001"}, {"--listen-metrics-urls=http://example.com:1"},
 		{"--enable-distributed-tracing", "--distributed-tracing-sampling-rate=-1"},
 		{"--enable-distributed-tracing", "--distributed-tracing-sampling-rate=1000001"},
+		{"--compact-hash-check-time=0"}, {"--compact-hash-check-time=-90s"}, {"--discovery-fallback=proxy"},
+		{"--listen-client-http-urls=http://example.com:1"}, {"--listen-client-http-urls=https://localhost:1"},
+		{"--listen-client-http-urls=http://localhost:2379"}, {"--listen-client-http-urls=unixs://a.sock"},
+		{"--listen-client-urls=unix://a", "--advertise-client-urls=unix://a", "--listen-client-http-urls=unix://a"},
 	} {
 		expected := refusal(t, programs.Peer, flags)
 		if got := refusal(t, programs.Server, flags); got != expected {
 			t.Errorf("%v: %q, not %q", flags, got, expected)
 		}
 	}
+}
+
+// Each kind of command counts under etcd's name, with how often it went well and not. Reads, and log-ins, are commands of
+// etcd's log and not of ours; a lease's renewal the other way round.
+func TestAppliedCommandsByName(t *testing.T) {
+	pair := NewPair(t, "--bcrypt-cost=4")
+	pair.AwaitVersions(t)
+	counted := regexp.MustCompile(`^etcd_server_apply_duration_seconds_count\{op="((?:Put|DeleteRange|Txn|Compaction|Lease(?:Grant|Revoke)|Alarm|Auth(?:Enable|Disable|User|Role)\w*))",`)
+	reads := regexp.MustCompile(`op="Auth(User|Role)(Get|List)"`)
+	pair.Both(t, func(t *testing.T, s *Side) {
+		for range 2 {
+			Do(s, s.KV.Put, put("a", "1"))
+			Do(s, s.KV.DeleteRange, &pb.DeleteRangeRequest{Key: bytesOf("a")})
+			Do(s, s.KV.Txn, succeed(opPut("a", "1")))
+			Do(s, s.Lease.LeaseGrant, &pb.LeaseGrantRequest{ID: 1, TTL: 100})
+			Do(s, s.Auth.UserAdd, &pb.AuthUserAddRequest{Name: "root", Password: "p"})
+			Do(s, s.Auth.RoleAdd, &pb.AuthRoleAddRequest{Name: "root"})
+			Do(s, s.Auth.RoleAdd, &pb.AuthRoleAddRequest{Name: "r"})
+			Do(s, s.Auth.RoleGrantPermission, &pb.AuthRoleGrantPermissionRequest{Name: "r", Perm: permission(authpb.READ, "a", "")})
+			Do(s, s.Auth.UserGrantRole, &pb.AuthUserGrantRoleRequest{User: "root", Role: "root"})
+			Do(s, s.Auth.UserGrantRole, &pb.AuthUserGrantRoleRequest{User: "nobody", Role: "r"})
+			Do(s, s.Auth.UserChangePassword, &pb.AuthUserChangePasswordRequest{Name: "root", Password: "q"})
+		}
+		Do(s, s.KV.Compact, &pb.CompactionRequest{Revision: 3})
+		Do(s, s.Lease.LeaseRevoke, &pb.LeaseRevokeRequest{ID: 1})
+		Must(t, alarm(t, s, pb.AlarmRequest_ACTIVATE, pb.AlarmType_NOSPACE))
+		Must(t, alarm(t, s, pb.AlarmRequest_DEACTIVATE, pb.AlarmType_NOSPACE))
+		Do(s, s.Auth.AuthEnable, &pb.AuthEnableRequest{})
+		token, err := s.Auth.Authenticate(t.Context(), &pb.AuthenticateRequest{Name: "root", Password: "q"})
+		Must(t, err)
+		ctx := metadata.AppendToOutgoingContext(t.Context(), rpctypes.TokenFieldNameGRPC, token.Token)
+		_, err = s.Auth.AuthDisable(ctx, &pb.AuthDisableRequest{})
+		Must(t, err)
+		for range 2 {
+			Do(s, s.Auth.RoleRevokePermission, &pb.AuthRoleRevokePermissionRequest{Role: "r", Key: bytesOf("a")})
+			Do(s, s.Auth.UserRevokeRole, &pb.AuthUserRevokeRoleRequest{Name: "root", Role: "root"})
+			Do(s, s.Auth.RoleDelete, &pb.AuthRoleDeleteRequest{Role: "r"})
+			Do(s, s.Auth.UserDelete, &pb.AuthUserDeleteRequest{Name: "root"})
+		}
+		var names []string
+		for name, value := range samples(t, s) {
+			if counted.MatchString(name) && !reads.MatchString(name) {
+				names = append(names, name+" "+value)
+			}
+		}
+		sort.Strings(names)
+		for _, name := range names {
+			s.Note("counted", name)
+		}
+	})
 }

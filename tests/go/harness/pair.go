@@ -45,10 +45,17 @@ type entry struct{ asked, answered string }
 // NewPair starts both servers fresh with the same extra flags.
 func NewPair(t testing.TB, flags ...string) *Pair {
 	t.Helper()
+	return NewPairOf(t, func(s *Server) { s.AddFlags(flags...) })
+}
+
+// NewPairOf is NewPair with servers that are prepared one by one.
+func NewPairOf(t testing.TB, prepare func(*Server)) *Pair {
+	t.Helper()
 	programs := Programs(t)
 	servers := make([]*Server, 2)
 	for i, binary := range []string{programs.Peer, programs.Server} {
-		servers[i] = NewServer(t, binary, "m0", flags...)
+		servers[i] = NewServer(t, binary, "m0")
+		prepare(servers[i])
 		servers[i].Start("", "new")
 	}
 	for _, server := range servers {

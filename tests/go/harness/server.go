@@ -32,6 +32,10 @@ type Server struct {
 	ClientURL string
 	PeerURL   string
 	DataDir   string
+	// PagesURL is where HTTP is served, if not at ClientURL.
+	PagesURL string
+	// WorkDir is the process's working folder; empty: the test's.
+	WorkDir string
 	// TLS is how clients reach an https URL; nil for http.
 	TLS *tls.Config
 
@@ -113,6 +117,10 @@ func (s *Server) HTTP() *http.Client {
 // Start runs the process with the given cluster ("" is itself alone) and the state "new" or "existing".
 func (s *Server) Start(cluster, state string) {
 	s.t.Helper()
+	binary, err := filepath.Abs(s.binary)
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	if cluster == "" {
 		cluster = s.Name + "=" + s.PeerURL
 	}
@@ -122,8 +130,9 @@ func (s *Server) Start(cluster, state string) {
 		"--listen-peer-urls", s.PeerURL, "--initial-advertise-peer-urls", s.PeerURL,
 		"--initial-cluster", cluster, "--initial-cluster-state", state, "--initial-cluster-token", "tests",
 	}
-	command := exec.Command(s.binary, append(args, s.flags...)...)
+	command := exec.Command(binary, append(args, s.flags...)...)
 	command.Stdout, command.Stderr = s.log, s.log
+	command.Dir = s.WorkDir
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := command.Start(); err != nil {
 		s.t.Fatalf("%s does not start: %v", s.binary, err)
@@ -149,11 +158,21 @@ func (s *Server) AwaitReady() {
 	})
 }
 
+func (s *Server) pages() string {
+	if s.PagesURL != "" {
+		return s.PagesURL
+	}
+	return s.ClientURL
+}
+
+// AddFlags adds flags, which come last.
+func (s *Server) AddFlags(flags ...string) { s.flags = append(s.flags, flags...) }
+
 // Healthy asks /health once.
 func (s *Server) Healthy() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.ClientURL+"/health", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.pages()+"/health", nil)
 	if err != nil {
 		return err
 	}

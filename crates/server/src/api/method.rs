@@ -141,6 +141,23 @@ methods! {
     HealthWatch "grpc.health.v1.Health" "Watch" ServerStream Nobody Shape::Flat;
 }
 
+impl Method {
+    /// What etcd calls the work of such a call in its traces; it names no more than these.
+    pub(crate) fn operation(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Range => "range",
+            Self::RangeStream => "range_streaming",
+            Self::Put => "put",
+            Self::DeleteRange => "delete_range",
+            Self::Txn => "txn",
+            Self::Compact => "compact",
+            Self::LeaseGrant => "lease_grant",
+            Self::LeaseRevoke => "lease_revoke",
+            _ => return None,
+        })
+    }
+}
+
 /// Whether a service of this name is served.
 pub(crate) fn service_exists(service: &str) -> bool {
     Method::ALL.iter().any(|method| method.service() == service)

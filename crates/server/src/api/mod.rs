@@ -26,7 +26,7 @@ mod wire;
 
 use crate::auth::{Authenticator, Credentials};
 use crate::backend::Backend;
-use crate::connection::{ConnectionInfo, ConnectionSettings};
+use crate::connection::{ConnectionInfo, ConnectionSettings, Traffic};
 use crate::grpc::body::{Chunk, ChunkStream, ReplyBody};
 use crate::grpc::head::{CallHead, is_grpc};
 use crate::grpc::request::{MessageReader, decode};
@@ -212,6 +212,10 @@ pub(crate) fn answer(
 }
 
 fn begin(surface: &Arc<ClientSurface>, info: &ConnectionInfo, request: Request<Incoming>, stopping: Stopping) -> Begun {
+    if info.traffic == Traffic::Http {
+        let (surface, info) = (surface.clone(), info.clone());
+        return Begun::Plain(Box::pin(async move { plain_http::answer(&surface, &info, request, stopping).await }));
+    }
     let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let path = request.uri().path();
     let speaks_grpc = is_grpc(content_type) && request.version() == http::Version::HTTP_2;
@@ -226,6 +230,9 @@ fn begin(surface: &Arc<ClientSurface>, info: &ConnectionInfo, request: Request<I
             }
             None => Begun::Done(refused(&unknown(path))),
         };
+    }
+    if info.traffic == Traffic::Grpc {
+        return Begun::Done(no_call(request.method(), content_type));
     }
     if split_path(path).is_some_and(|(service, _)| service_exists(service)) {
         return Begun::Done(if request.method() == http::Method::POST {
@@ -255,6 +262,20 @@ fn unknown(path: &str) -> Status {
         Some((service, _)) => format!("unknown service {service}"),
     };
     Status::new(Code::Unimplemented, text)
+}
+
+/// What gRPC-Go's own server says to what is no call of gRPC.
+fn no_call(method: &http::Method, content_type: &[u8]) -> Response<ReplyBody> {
+    let (code, text, status) = if is_grpc(content_type) {
+        let text = format!("Received a HEADERS frame with :method {:?} which should be POST", method.as_str());
+        (Code::Internal, text, StatusCode::METHOD_NOT_ALLOWED)
+    } else {
+        let text = format!("invalid gRPC request content-type {:?}", String::from_utf8_lossy(content_type));
+        (Code::InvalidArgument, text, StatusCode::UNSUPPORTED_MEDIA_TYPE)
+    };
+    let mut response = refused(&Status::new(code, text));
+    *response.status_mut() = status;
+    response
 }
 
 /// A response that is nothing but its status.
@@ -443,11 +464,16 @@ impl<B: Body<Data = Bytes> + Unpin> UnaryCall<B> {
         let bytes = self.reader.unary().await?;
         self.record.received(bytes.len());
         self.request = bytes.clone();
-        let reply = match self.call.method {
-            Method::Range => kv::range(&self.call, bytes).await,
-            Method::Put => kv::put(&self.call, bytes).await.map(Reply::Message),
-            // The others are rarer, or wait long: kept out of the way so that a call's future stays small.
-            _ => Box::pin(self.call.answer_others(bytes)).await,
+        let reply = if let Some(stages) = self.record.stages() {
+            let operation = self.call.method.operation();
+            Box::pin(stages.run(operation, self.call.answer_any(bytes))).await
+        } else {
+            match self.call.method {
+                Method::Range => kv::range(&self.call, bytes).await,
+                Method::Put => kv::put(&self.call, bytes).await.map(Reply::Message),
+                // The others are rarer, or wait long: kept out of the way so that a call's future stays small.
+                _ => Box::pin(self.call.answer_any(bytes)).await,
+            }
         }?;
         self.call.must_be_judged()?;
         Ok(reply)
@@ -481,7 +507,7 @@ impl Call {
         }
     }
 
-    async fn answer_others(&self, bytes: Bytes) -> Result<Reply, Status> {
+    async fn answer_any(&self, bytes: Bytes) -> Result<Reply, Status> {
         let surface = &self.surface;
         match self.method.judged_by() {
             JudgedBy::Nobody => self.needs_no_judgement(),
@@ -492,6 +518,8 @@ impl Call {
             Method::HealthCheck => health::check(bytes),
             Method::HealthList => health::list(bytes),
             Method::HealthWatch => return health::watch(self, bytes),
+            Method::Range => return kv::range(self, bytes).await,
+            Method::Put => kv::put(self, bytes).await,
             Method::Txn => kv::txn(self, bytes).await,
             Method::DeleteRange => kv::delete_range(self, bytes).await,
             Method::RangeStream => return kv::range_stream(self, bytes).await,
@@ -520,9 +548,7 @@ impl Call {
             Method::Proclaim => election::proclaim(self, bytes).await,
             Method::Leader => election::leader(self, bytes).await,
             Method::Resign => election::resign(self, bytes).await,
-            Method::Range | Method::Put | Method::Watch | Method::LeaseKeepAlive => {
-                unreachable!("answered before this is asked")
-            }
+            Method::Watch | Method::LeaseKeepAlive => unreachable!("answered before this is asked"),
             Method::Snapshot => return snapshot::snapshot(self, bytes).await,
             Method::Downgrade => self.not_implemented::<DowngradeRequest>(bytes),
             Method::AuthEnable => auth::change_as_asked(self, bytes, Operation::AuthEnable).await,

@@ -67,7 +67,7 @@ impl JwtTokens {
             return Some(session);
         }
         let (session, left) = self.read(token, now)?;
-        sessions.enter(&key, token, session.clone(), now.steady, now.steady + left);
+        sessions.enter(&key, token, session.clone(), now.steady + left);
         Some(session)
     }
 

@@ -3,6 +3,7 @@
 //! Invariant: holds no password, but a keyed digest of it together with the bcrypt hash that it was verified against; the
 //! key is this process's own and random. So an entry is worth nothing for another hash, user or process.
 
+use crate::auth::checks::Question;
 use ring::hmac;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -57,6 +58,17 @@ impl Logins {
         let known = hmac::verify(&self.key, &said, login.digest.as_ref()).is_ok();
         said.fill(0);
         known
+    }
+
+    /// What stands for the question whether this is the password of a hash, in a table of questions.
+    pub(crate) fn question(&self, name: &str, hash: Option<&[u8]>, password: &[u8]) -> Question {
+        let mut context = hmac::Context::with_key(&self.key);
+        for part in [name.as_bytes(), hash.unwrap_or_default(), password] {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        let digest = context.sign();
+        digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 
     /// Remembers a verified log-in, unless there is no room.

@@ -6,6 +6,7 @@
 //! password, token or key is ever logged or replicated, but for the key that seals simple tokens, which is part of the
 //! auth state.
 
+mod checks;
 mod credentials;
 mod ecdsa;
 mod identity;

@@ -3,6 +3,7 @@
 //! Owns the threads and the queue before them. Full means refuse. The threads yield to everything else on the machine, so
 //! that a flood of log-ins starves neither the consensus nor the calls.
 
+use crate::auth::checks::{Checks, Joined};
 use crate::auth::logins::Logins;
 use parking_lot::Mutex;
 use std::io;
@@ -12,7 +13,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// Passwords that wait to be hashed or checked at the most; more are refused.
-const WAITING_MAX: usize = 64;
+const WAITING_MAX: usize = 1_024;
 
 /// Threads at the most.
 const THREADS_MAX: usize = 4;
@@ -26,7 +27,7 @@ const COSTS: std::ops::RangeInclusive<u32> = 4..=31;
 /// What `--bcrypt-cost` becomes when it is none of them.
 const COST_DEFAULT: u32 = 10;
 
-/// The longest password that can be set, bytes.
+/// The longest password that can be set, bytes; bcrypt looks at no more.
 const PASSWORD_BYTES_MAX: usize = 72;
 
 /// Why there is no answer.
@@ -51,6 +52,7 @@ pub(crate) struct Passwords {
     cost: u32,
     queue: SyncSender<Work>,
     logins: Arc<Mutex<Logins>>,
+    checks: Checks,
 }
 
 /// A hash of nothing that anybody knows, of a cost: what the password of an unknown user is compared with, so that the
@@ -78,7 +80,7 @@ impl Passwords {
             std::thread::Builder::new().name(format!("passwords-{number}")).spawn(move || run(&work))?;
         }
         let logins = Arc::new(Mutex::new(Logins::new(rand::random())));
-        Ok(Self { cost, queue, logins })
+        Ok(Self { cost, queue, logins, checks: Checks::default() })
     }
 
     /// Hashes a password, as etcd would.
@@ -95,35 +97,48 @@ impl Passwords {
     }
 
     /// Whether a password is the one of a bcrypt hash. Without a hash (nobody of that name) the answer is no, and takes
-    /// as long.
+    /// as long. Who asks the same while it is checked waits for that check.
     pub(crate) async fn verify(
         &self,
         name: &str,
         hash: Option<&[u8]>,
         password: String,
     ) -> Result<bool, PasswordError> {
-        if let Some(hash) = hash
-            && self.logins.lock().knows(name, hash, password.as_bytes(), Instant::now())
-        {
-            return Ok(true);
-        }
+        let password = wiped(password);
+        let question = {
+            let mut logins = self.logins.lock();
+            if let Some(hash) = hash
+                && logins.knows(name, hash, password.as_bytes(), Instant::now())
+            {
+                return Ok(true);
+            }
+            logins.question(name, hash, password.as_bytes())
+        };
+        let (answer, answered) = oneshot::channel();
+        let check = match self.checks.join(question, answer) {
+            Joined::Leads(check) => check,
+            Joined::Follows => return answered.await.map_err(|_| PasswordError::Full),
+            Joined::Full => return Err(PasswordError::Full),
+        };
         let name = name.to_owned();
         let hash = hash.map(<[u8]>::to_vec);
         let decoy = decoy(self.cost);
         let logins = self.logins.clone();
-        self.ask(move || {
-            let password = wiped(password);
+        self.hand_on(Box::new(move || {
+            if !check.is_wanted() {
+                return;
+            }
             let text = hash.as_deref().and_then(|hash| std::str::from_utf8(hash).ok());
             let matches = bcrypt::verify(password.as_bytes(), text.unwrap_or(&decoy)).unwrap_or(false);
-            match hash {
+            check.conclude(match hash {
                 Some(hash) if matches && text_is(&hash) => {
                     logins.lock().remember(&name, &hash, password.as_bytes(), Instant::now());
                     true
                 }
                 _ => false,
-            }
-        })
-        .await
+            });
+        }))?;
+        answered.await.map_err(|_| PasswordError::Failed)
     }
 
     async fn ask<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, PasswordError> {
@@ -134,11 +149,15 @@ impl Passwords {
                 let _ = answer.send(work());
             }
         });
-        match self.queue.try_send(work) {
-            Ok(()) => answered.await.map_err(|_| PasswordError::Failed),
-            Err(TrySendError::Full(_)) => Err(PasswordError::Full),
-            Err(TrySendError::Disconnected(_)) => Err(PasswordError::Failed),
-        }
+        self.hand_on(work)?;
+        answered.await.map_err(|_| PasswordError::Failed)
+    }
+
+    fn hand_on(&self, work: Work) -> Result<(), PasswordError> {
+        self.queue.try_send(work).map_err(|error| match error {
+            TrySendError::Full(_) => PasswordError::Full,
+            TrySendError::Disconnected(_) => PasswordError::Failed,
+        })
     }
 }
 
@@ -146,11 +165,16 @@ fn text_is(hash: &[u8]) -> bool {
     std::str::from_utf8(hash).is_ok()
 }
 
-/// A password that is overwritten when it is dropped.
+/// A password that is overwritten when it is dropped: as much of it as bcrypt looks at.
 struct Wiped(Vec<u8>);
 
 fn wiped(password: String) -> Wiped {
-    Wiped(password.into_bytes())
+    let whole = Wiped(password.into_bytes());
+    if whole.0.len() <= PASSWORD_BYTES_MAX {
+        return whole;
+    }
+    // What waits in the queue is small, however much a caller sent.
+    Wiped(whole.0[..PASSWORD_BYTES_MAX].to_vec())
 }
 
 impl Wiped {
@@ -240,14 +264,38 @@ mod tests {
         assert_eq!(Passwords::start(31).unwrap().cost, 31);
     }
 
+    /// As after a restart, when all clients of one user come back at once.
+    #[test]
+    fn ten_thousand_log_ins_of_one_user_at_a_time_are_one_check() {
+        let (queue, held) = sync_channel::<Work>(1);
+        let logins = Arc::new(Mutex::new(Logins::new([0; 32])));
+        let passwords = Passwords { cost: 4, queue, logins, checks: Checks::default() };
+        let hash = FOREIGN_HASH.as_bytes();
+        let (outcomes, ()) = block_on(async {
+            let log_ins = (0..10_000).map(|_| passwords.verify("root", Some(hash), "rootpw".to_owned()));
+            let work = async { held.recv().expect("one check")() };
+            futures::future::join(futures::future::join_all(log_ins), work).await
+        });
+        assert!(outcomes.iter().all(|outcome| *outcome == Ok(true)));
+        assert!(held.try_recv().is_err(), "nothing else was queued");
+    }
+
+    #[test]
+    fn what_bcrypt_does_not_look_at_does_not_wait() {
+        assert_eq!(wiped("x".repeat(1 << 20)).0.capacity(), PASSWORD_BYTES_MAX);
+    }
+
     #[test]
     fn a_full_queue_refuses() {
         let (queue, held) = sync_channel::<Work>(1);
-        let passwords = Passwords { cost: 4, queue, logins: Arc::new(Mutex::new(Logins::new([0; 32]))) };
+        let logins = Arc::new(Mutex::new(Logins::new([0; 32])));
+        let passwords = Passwords { cost: 4, queue, logins, checks: Checks::default() };
         block_on(async {
             let mut first = Box::pin(passwords.hash("x".to_owned()));
             assert!(futures::poll!(first.as_mut()).is_pending());
             assert_eq!(passwords.hash("y".to_owned()).await, Err(PasswordError::Full));
+            assert_eq!(passwords.verify("user", None, "y".to_owned()).await, Err(PasswordError::Full));
+            assert_eq!(passwords.verify("user", None, "y".to_owned()).await, Err(PasswordError::Full), "again");
             drop(held);
             assert_eq!(first.await, Err(PasswordError::Failed));
         });

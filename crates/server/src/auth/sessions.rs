@@ -8,14 +8,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Tokens remembered at the most.
-const SESSIONS_MAX: usize = 8_192;
+/// Tokens of one generation at the most: two generations are remembered.
+const GENERATION_TOKENS_MAX: usize = 32_768;
 
-/// Longer tokens are checked each time.
-const TOKEN_BYTES_MAX: usize = 2_048;
-
-/// Pause between two looks for tokens to forget, while the table is full.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes of the tokens of one generation at the most.
+const GENERATION_BYTES_MAX: usize = 8 << 20;
 
 /// What a good token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,12 +29,17 @@ struct Entry {
     until: Instant,
 }
 
-/// The table.
+type Generation = HashMap<Box<[u8]>, Entry>;
+
+/// The table: what was used since the last turn, and what was used before that. When the first is full it becomes the
+/// second, and what was not used in all that time is forgotten. So the tokens that are used most recently are kept, as many
+/// as one generation holds at the least.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     key: Bytes,
-    entries: HashMap<Box<[u8]>, Entry>,
-    swept: Option<Instant>,
+    young: Generation,
+    young_bytes: usize,
+    old: Generation,
 }
 
 /// What a use does to a session's time.
@@ -55,9 +57,14 @@ impl Sessions {
         if self.key != *key {
             return None;
         }
-        let entry = self.entries.get_mut(token)?;
+        if !self.young.contains_key(token) {
+            let (token, entry) = self.old.remove_entry(token)?;
+            self.keep(token, entry);
+        }
+        let entry = self.young.get_mut(token)?;
         if entry.until <= now {
-            self.entries.remove(token);
+            self.young.remove(token);
+            self.young_bytes -= token.len();
             return None;
         }
         if let Use::Renews(ttl) = r#use {
@@ -66,26 +73,26 @@ impl Sessions {
         Some(entry.session.clone())
     }
 
-    /// Remembers a token that was found good, unless there is no room.
-    pub(crate) fn enter(&mut self, key: &Bytes, token: &[u8], session: Session, now: Instant, until: Instant) {
+    /// Remembers a token that was found good.
+    pub(crate) fn enter(&mut self, key: &Bytes, token: &[u8], session: Session, until: Instant) {
         if self.key != *key {
-            self.entries.clear();
-            self.key = key.clone();
+            *self = Self { key: key.clone(), ..Self::default() };
         }
-        if token.len() > TOKEN_BYTES_MAX {
-            return;
+        self.old.remove(token);
+        if self.young.remove(token).is_some() {
+            self.young_bytes -= token.len();
         }
-        if self.entries.len() >= SESSIONS_MAX {
-            if self.swept.is_some_and(|swept| now.saturating_duration_since(swept) < SWEEP_INTERVAL) {
-                return;
-            }
-            self.swept = Some(now);
-            self.entries.retain(|_, entry| entry.until > now);
-            if self.entries.len() >= SESSIONS_MAX {
-                return;
-            }
+        self.keep(token.into(), Entry { session, until });
+    }
+
+    /// Puts an entry that is in neither generation into the young one.
+    fn keep(&mut self, token: Box<[u8]>, entry: Entry) {
+        if self.young.len() >= GENERATION_TOKENS_MAX || self.young_bytes + token.len() > GENERATION_BYTES_MAX {
+            self.old = std::mem::take(&mut self.young);
+            self.young_bytes = 0;
         }
-        self.entries.insert(token.into(), Entry { session, until });
+        self.young_bytes += token.len();
+        self.young.insert(token, entry);
     }
 }
 
@@ -105,11 +112,11 @@ mod tests {
         let at = |seconds: u64| begin + Duration::from_secs(seconds);
         let key = Bytes::from_static(b"key");
         let mut sessions = Sessions::default();
-        sessions.enter(&key, b"token", session("user"), at(0), at(300));
+        sessions.enter(&key, b"token", session("user"), at(300));
         assert_eq!(sessions.find(&key, b"token", at(299), Use::Renews(TTL)), Some(session("user")));
         assert_eq!(sessions.find(&key, b"token", at(598), Use::Leaves), Some(session("user")));
         assert_eq!(sessions.find(&key, b"token", at(599), Use::Renews(TTL)), None);
-        assert!(sessions.entries.is_empty());
+        assert!(sessions.young.is_empty() && sessions.young_bytes == 0);
     }
 
     #[test]
@@ -117,27 +124,44 @@ mod tests {
         let now = Instant::now();
         let (old, new) = (Bytes::from_static(b"old"), Bytes::from_static(b"new"));
         let mut sessions = Sessions::default();
-        sessions.enter(&old, b"1", session("a"), now, now + TTL);
+        sessions.enter(&old, b"1", session("a"), now + TTL);
         assert_eq!(sessions.find(&new, b"1", now, Use::Leaves), None);
-        sessions.enter(&new, b"2", session("b"), now, now + TTL);
+        sessions.enter(&new, b"2", session("b"), now + TTL);
         assert_eq!(sessions.find(&old, b"1", now, Use::Leaves), None);
         assert_eq!(sessions.find(&new, b"1", now, Use::Leaves), None);
         assert_eq!(sessions.find(&new, b"2", now, Use::Leaves), Some(session("b")));
     }
 
+    /// Whoever goes on using a token keeps it, whatever many others do with theirs.
     #[test]
-    fn the_table_is_bounded() {
+    fn what_is_used_is_kept_and_the_table_is_bounded() {
         let now = Instant::now();
         let key = Bytes::from_static(b"key");
         let mut sessions = Sessions::default();
-        sessions.enter(&key, &[b'x'; TOKEN_BYTES_MAX + 1], session("long"), now, now + TTL);
-        assert!(sessions.entries.is_empty());
-        for number in 0..SESSIONS_MAX + 10 {
-            sessions.enter(&key, number.to_string().as_bytes(), session("user"), now, now + TTL);
+        sessions.enter(&key, b"used", session("user"), now + TTL);
+        sessions.enter(&key, b"silent", session("silent"), now + TTL);
+        for number in 0..10 * GENERATION_TOKENS_MAX {
+            sessions.enter(&key, number.to_string().as_bytes(), session("crowd"), now + TTL);
+            if number % 1_000 == 0 {
+                assert!(sessions.find(&key, b"used", now, Use::Renews(TTL)).is_some(), "{number}");
+            }
+            assert!(sessions.young.len() <= GENERATION_TOKENS_MAX && sessions.old.len() <= GENERATION_TOKENS_MAX);
         }
-        assert_eq!(sessions.entries.len(), SESSIONS_MAX);
-        let later = now + TTL;
-        sessions.enter(&key, b"fresh", session("user"), later, later + TTL);
-        assert_eq!(sessions.entries.len(), 1, "what is over makes room");
+        assert_eq!(sessions.find(&key, b"silent", now, Use::Leaves), None);
+        let bytes: usize = sessions.young.keys().map(|token| token.len()).sum();
+        assert_eq!(sessions.young_bytes, bytes);
+    }
+
+    #[test]
+    fn long_tokens_take_the_room_of_many() {
+        let now = Instant::now();
+        let key = Bytes::from_static(b"key");
+        let mut sessions = Sessions::default();
+        for number in 0..3 * GENERATION_BYTES_MAX / 32_768 {
+            let token = format!("{number:032768}");
+            sessions.enter(&key, token.as_bytes(), session("long"), now + TTL);
+            assert!(sessions.young_bytes <= GENERATION_BYTES_MAX);
+        }
+        assert!(sessions.young.len() + sessions.old.len() <= 2 * GENERATION_BYTES_MAX / 32_768);
     }
 }

@@ -32,6 +32,8 @@ pub struct Config {
     pub wal_dir: Option<PathBuf>,
     /// Where clients connect.
     pub listen_client_urls: Vec<Address>,
+    /// Where pages and the JSON gateway are served; empty: where clients connect.
+    pub listen_client_http_urls: Vec<Address>,
     /// Where clients are told to connect.
     pub advertise_client_urls: Vec<String>,
     /// Where members connect.
@@ -153,6 +155,16 @@ impl Lookup<'_> {
         let nanoseconds = duration::parse_nanoseconds(self.text(name)).expect("checked by the flag's kind");
         Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0))
     }
+    /// Refuses a duration that is not above zero.
+    fn check_above_zero(&self, name: &'static str) -> Result<(), String> {
+        let nanoseconds = duration::parse_nanoseconds(self.text(name)).expect("checked by the flag's kind");
+        if nanoseconds > 0 {
+            return Ok(());
+        }
+        let sign = if nanoseconds < 0 { "-" } else { "" };
+        let amount = duration::text(Duration::from_nanos(nanoseconds.unsigned_abs()));
+        Err(format!("--{name} must be >0 (set to {sign}{amount})"))
+    }
     pub(super) fn urls(&self, name: &'static str) -> Vec<String> {
         match self.text(name) {
             "" => Vec::new(),
@@ -194,6 +206,14 @@ pub(crate) fn resolve(values: &Values, mut notes: Vec<Note>) -> Result<Config, S
         return Err(format!("--max-request-bytes[{max_request_bytes}] must be at most {REQUEST_BYTES_MAX}"));
     }
     let listen_client_urls = listen(&given.urls("listen-client-urls"))?;
+    let listen_client_http_urls = listen(&given.urls("listen-client-http-urls"))?;
+    if let Some(url) =
+        listen_client_http_urls.iter().find(|url| listen_client_urls.iter().any(|it| it.is_same_place(url)))
+    {
+        return Err(format!(
+            "cannot bind both --listen-client-urls and --listen-client-http-urls on the same url {url}"
+        ));
+    }
     let listen_peer_urls = listen(&given.urls("listen-peer-urls"))?;
     if listen_client_urls.is_empty() || listen_peer_urls.is_empty() {
         return Err("no valid URLs given".to_owned());
@@ -202,14 +222,15 @@ pub(crate) fn resolve(values: &Values, mut notes: Vec<Note>) -> Result<Config, S
         return Err("--advertise-client-urls is required when --listen-client-urls is set explicitly".to_owned());
     }
     let initial_advertise_peer_urls = given.urls("initial-advertise-peer-urls");
-    for url in &initial_advertise_peer_urls {
-        over_tcp(&urls::parse(url)?, url)?;
-    }
     let initial_cluster_text = if given.is_given("initial-cluster") {
         given.text("initial-cluster").to_owned()
     } else {
         initial_advertise_peer_urls.iter().map(|url| format!("{name}={url}")).collect::<Vec<_>>().join(",")
     };
+    if given.text("discovery-fallback") == "proxy" {
+        return Err("v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"".to_owned());
+    }
+    given.check_above_zero("compact-hash-check-time")?;
     let quota_bytes = match given.number("quota-backend-bytes") {
         0 => QUOTA_BYTES_DEFAULT,
         bytes => u64::try_from(bytes).unwrap_or(0),
@@ -220,8 +241,9 @@ pub(crate) fn resolve(values: &Values, mut notes: Vec<Note>) -> Result<Config, S
     };
     let operability = operability::resolve(&given, &mut notes)?;
     let data_dir = PathBuf::from(data_dir);
+    let for_clients: Vec<Address> = listen_client_urls.iter().chain(&listen_client_http_urls).cloned().collect();
     let listening =
-        Listening { client: &listen_client_urls, peer: &listen_peer_urls, metrics: &operability.listen_metrics_urls };
+        Listening { client: &for_clients, peer: &listen_peer_urls, metrics: &operability.listen_metrics_urls };
     let (client_tls, peer_tls) = security::resolve(&given, &data_dir, &listening, &mut notes)?;
     let mut unknown = Vec::new();
     let tokens = options::parse(given.text("auth-token"), given.unsigned("auth-token-ttl"), &mut unknown)?;
@@ -230,6 +252,7 @@ pub(crate) fn resolve(values: &Values, mut notes: Vec<Note>) -> Result<Config, S
         data_dir,
         wal_dir: Some(given.text("wal-dir")).filter(|folder| !folder.is_empty()).map(PathBuf::from),
         listen_client_urls,
+        listen_client_http_urls,
         advertise_client_urls: given.urls("advertise-client-urls"),
         listen_peer_urls,
         initial_advertise_peer_urls,
@@ -289,18 +312,10 @@ fn connection_settings(given: &Lookup<'_>) -> ConnectionSettings {
     }
 }
 
-fn over_tcp(address: &Address, url: &str) -> Result<(), String> {
-    if matches!(address.scheme.as_str(), "http" | "https") {
-        return Ok(());
-    }
-    Err(format!("{url}: this release of Quorate serves http and https URLs only (no unix sockets)"))
-}
-
 fn listen(list: &[String]) -> Result<Vec<Address>, String> {
     list.iter()
         .map(|url| {
             let address = urls::parse(url)?;
-            over_tcp(&address, url)?;
             if address.is_bindable() { Ok(address) } else { Err(format!("expected IP in URL for binding ({url})")) }
         })
         .collect()
@@ -315,8 +330,7 @@ fn parse_cluster(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
         if name.is_empty() || url.is_empty() {
             return Err(format!("error setting up initial cluster: empty URL given for {name:?}"));
         }
-        let address = urls::parse(url).map_err(|reason| format!("error setting up initial cluster: {reason}"))?;
-        over_tcp(&address, url)?;
+        urls::parse(url).map_err(|reason| format!("error setting up initial cluster: {reason}"))?;
         members.entry(name.to_owned()).or_default().push(url.to_owned());
     }
     for urls in members.values_mut() {

@@ -194,6 +194,8 @@ fn drop_without_effect(values: &mut Values, notes: &mut Vec<Note>) -> Result<(),
             }
             Standing::WithoutEffect if !is_default => {
                 notes.push(Note::information("accepted for etcd's sake, without effect", format!("--{}", flag.name)));
+                // What etcd refuses of it is refused all the same.
+                continue;
             }
             Standing::Deprecated(text) => notes.push(Note::warning(text, format!("--{}", flag.name))),
             Standing::Refused | Standing::WithoutEffect => {}

@@ -132,7 +132,7 @@ pub static FLAGS: &[Flag] = &[
     flag(Section::Member, "initial-election-tick-advance", Kind::Bool, "true", Standing::WithoutEffect, "Whether to shorten the first election at start."),
     flag(Section::Member, "listen-peer-urls", Kind::Urls, "http://localhost:2380", Standing::Served, "Where other members connect, comma separated."),
     flag(Section::Member, "listen-client-urls", Kind::Urls, "http://localhost:2379", Standing::Served, "Where clients connect, comma separated."),
-    flag(Section::Member, "listen-client-http-urls", Kind::Urls, "", Standing::Refused, "Where clients' HTTP requests go when they have a port of their own."),
+    flag(Section::Member, "listen-client-http-urls", Kind::Urls, "", Standing::Served, "Where the pages and the JSON gateway are served, if apart from gRPC."),
     flag(Section::Member, "max-snapshots", Kind::Uint, "5", Standing::Deprecated("--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8"), "Snapshot files to keep."),
     flag(Section::Member, "max-wals", Kind::Uint, "5", Standing::WithoutEffect, "Log files to keep."),
     flag(Section::Member, "memory-mlock", Kind::Bool, "false", Standing::WithoutEffect, "Whether to lock the memory."),

@@ -16,7 +16,7 @@ use crate::api::method::Method;
 use crate::config::{Features, MetricsDetail};
 use crate::disk::DiskTimes;
 use crate::grpc::status::Code;
-use crate::spans::OpenSpan;
+use crate::spans::{OpenSpan, Stages};
 use parking_lot::Mutex;
 use quorate_store::operation_counts::OperationCounts;
 use std::collections::BTreeMap;
@@ -393,6 +393,11 @@ impl CallRecord {
     /// The call's span, which ends with it.
     pub(crate) fn set_span(&mut self, span: Option<Box<OpenSpan>>) {
         self.span = span;
+    }
+
+    /// Where the parts of the call are told, if it has a span.
+    pub(crate) fn stages(&self) -> Option<Arc<Stages>> {
+        self.span.as_ref().map(|span| span.stages())
     }
 
     /// A message of the caller arrived.

@@ -43,7 +43,7 @@ pub(crate) async fn serve(listener: Listener, transport: Transport, reader: Stor
             true => Some(room.clone().acquire_owned().await.expect("the semaphore is never closed")),
             false => None,
         };
-        let (tcp, remote) = match listener.socket.accept().await {
+        let (connection, remote) = match listener.socket.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(error = error.to_string(), "cannot accept a connection on the peer port");
@@ -51,13 +51,13 @@ pub(crate) async fn serve(listener: Listener, transport: Transport, reader: Stor
                 continue;
             }
         };
-        if dial::settle(&tcp).is_err() {
+        if dial::settle(&connection).is_err() {
             continue;
         }
         let (transport, reader) = (transport.clone(), reader.clone());
         let (security, room) = (listener.security.clone(), room.clone());
         tokio::spawn(async move {
-            let Some(accepted) = security.accept(tcp, remote).await else { return };
+            let Some(accepted) = security.accept(connection, remote).await else { return };
             let Some(permit) = held.or_else(|| room.try_acquire_owned().ok()) else { return };
             let service = service_fn(|request| {
                 let response = answer(request, &transport, &reader);

@@ -3,6 +3,7 @@
 use super::{CLUSTER_HEADER, FROM_HEADER, PROTOCOL, TO_HEADER, URLS_HEADER};
 use crate::config::Address;
 use crate::membership::REMOVED;
+use crate::socket::Socket;
 use crate::tls::{Stream, TlsDialer, handshake_text};
 use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 /// Longest wait for a connection.
@@ -75,24 +76,24 @@ impl OwnUrls {
 }
 
 /// Settings that every connection between members has.
-pub(crate) fn settle(stream: &TcpStream) -> io::Result<()> {
+pub(crate) fn settle(socket: &Socket) -> io::Result<()> {
+    let Socket::Tcp(stream) = socket else { return Ok(()) };
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_tcp_user_timeout(Some(UNCONFIRMED_TIMEOUT))?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
 }
 
-/// A TCP connection to the first address that accepts one, and that address.
-pub(crate) async fn connect(addresses: &[Address]) -> Result<(TcpStream, &Address), DialError> {
+/// A connection to the first address that accepts one, and that address.
+pub(crate) async fn connect(addresses: &[Address]) -> Result<(Socket, &Address), DialError> {
     let mut result = Err(DialError::NoAddress);
     for address in addresses {
-        let target = (address.host.as_str(), address.port);
-        result = match timeout(CONNECT_TIMEOUT, TcpStream::connect(target)).await {
-            Ok(Ok(stream)) => {
-                settle(&stream)?;
-                return Ok((stream, address));
+        result = match timeout(CONNECT_TIMEOUT, connect_to(address)).await {
+            Ok(Ok(socket)) => {
+                settle(&socket)?;
+                return Ok((socket, address));
             }
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(DialError::Refused),
+            Ok(Err(error)) if is_refusal(&error, address) => Err(DialError::Refused),
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
         };
@@ -102,12 +103,41 @@ pub(crate) async fn connect(addresses: &[Address]) -> Result<(TcpStream, &Addres
 
 /// The same, encrypted where the address says so.
 pub(super) async fn open<'a>(addresses: &'a [Address], dialer: &TlsDialer) -> Result<(Stream, &'a Address), DialError> {
-    let (tcp, address) = connect(addresses).await?;
-    if address.scheme != "https" {
-        return Ok((Stream::Tcp(tcp), address));
+    let (socket, address) = connect(addresses).await?;
+    if !is_encrypted(address) {
+        return Ok((Stream::Plain(socket), address));
     }
-    let connecting = timeout(ANSWER_TIMEOUT, dialer.connect(tcp, address.host.as_str()));
+    let connecting = timeout(ANSWER_TIMEOUT, dialer.connect(socket, host_name(address)));
     Ok((connecting.await.map_err(|_| timed_out())?.map_err(judged)?, address))
+}
+
+async fn connect_to(address: &Address) -> io::Result<Socket> {
+    if address.is_unix() {
+        return UnixStream::connect(&address.host).await.map(Socket::Unix);
+    }
+    TcpStream::connect((address.host.as_str(), address.port)).await.map(Socket::Tcp)
+}
+
+/// Whether nobody listens: of a unix socket, the file may be gone with who did.
+fn is_refusal(error: &io::Error, address: &Address) -> bool {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => true,
+        io::ErrorKind::NotFound => address.is_unix(),
+        _ => false,
+    }
+}
+
+/// The name in an address that a certificate must be valid for, and that a request is addressed to.
+fn host_name(address: &Address) -> &str {
+    if !address.is_unix() {
+        return &address.host;
+    }
+    let file = address.host.rsplit('/').next().unwrap_or_default();
+    file.split(':').next().filter(|name| !name.is_empty()).unwrap_or("localhost")
+}
+
+fn is_encrypted(address: &Address) -> bool {
+    matches!(address.scheme.as_str(), "https" | "unixs")
 }
 
 /// A connection that the peer upgraded for frames.
@@ -118,8 +148,8 @@ pub(crate) async fn dial(
     dialer: &TlsDialer,
 ) -> Result<Stream, DialError> {
     let (mut stream, address) = open(addresses, dialer).await?;
-    let host = address.host.as_str();
-    let is_encrypted = address.scheme == "https";
+    let host = host_name(address);
+    let is_encrypted = is_encrypted(address);
     let request = format!(
         "POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\
          {CLUSTER_HEADER}: {:x}\r\n{FROM_HEADER}: {:x}\r\n{TO_HEADER}: {:x}\r\n{URLS_HEADER}: {}\r\n\

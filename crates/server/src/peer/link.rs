@@ -12,6 +12,7 @@ use crate::config::Address;
 use crate::mailbox::Mailbox;
 use crate::membership::Removal;
 use crate::metrics::PeerCounters;
+use crate::socket::Socket;
 use crate::tls::{Stream, TlsDialer};
 use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -348,15 +349,15 @@ impl Link {
     /// Empties the queue into the connection until it breaks.
     async fn pump(&self, stream: Stream) {
         let error = match stream {
-            Stream::Tcp(stream) => {
+            Stream::Plain(Socket::Tcp(stream)) => {
                 let stream = Arc::new(stream);
                 self.open(Some(stream.clone()));
                 self.write_until_lost(Reader::Tcp(&stream), Writer::Tcp(&stream)).await
             }
-            Stream::Tls(_) => {
+            Stream::Plain(Socket::Unix(_)) | Stream::Tls(_) => {
                 self.open(None);
                 let (from, to) = tokio::io::split(stream);
-                self.write_until_lost(Reader::Tls(from), Writer::Tls(to)).await
+                self.write_until_lost(Reader::Half(from), Writer::Half(to)).await
             }
         };
         {
@@ -438,7 +439,7 @@ async fn end_of(stream: &TcpStream) -> std::io::Error {
 /// The receiving half of a connection on which nothing is received.
 enum Reader<'a> {
     Tcp(&'a TcpStream),
-    Tls(ReadHalf<Stream>),
+    Half(ReadHalf<Stream>),
 }
 
 impl Reader<'_> {
@@ -446,7 +447,7 @@ impl Reader<'_> {
     async fn end(&mut self) -> std::io::Error {
         match self {
             Self::Tcp(stream) => end_of(stream).await,
-            Self::Tls(stream) => match stream.read(&mut [0; 1]).await {
+            Self::Half(stream) => match stream.read(&mut [0; 1]).await {
                 Err(error) => error,
                 Ok(_) => std::io::ErrorKind::UnexpectedEof.into(),
             },
@@ -457,14 +458,14 @@ impl Reader<'_> {
 /// The sending half.
 enum Writer<'a> {
     Tcp(&'a TcpStream),
-    Tls(WriteHalf<Stream>),
+    Half(WriteHalf<Stream>),
 }
 
 impl Writer<'_> {
     async fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         match self {
             Self::Tcp(stream) => write_all(stream, bytes).await,
-            Self::Tls(stream) => stream.write_all(bytes).await,
+            Self::Half(stream) => stream.write_all(bytes).await,
         }
     }
 
@@ -472,7 +473,7 @@ impl Writer<'_> {
     async fn flush(&mut self) -> std::io::Result<()> {
         match self {
             Self::Tcp(_) => Ok(()),
-            Self::Tls(stream) => stream.flush().await,
+            Self::Half(stream) => stream.flush().await,
         }
     }
 }
@@ -596,7 +597,7 @@ mod tests {
             let link = Arc::new(Link::new(2, Vec::new(), Arc::new(Mailbox::default()), counters));
             let pumping = tokio::spawn({
                 let link = link.clone();
-                async move { link.pump(Stream::Tcp(to)).await }
+                async move { link.pump(Stream::Plain(Socket::Tcp(to))).await }
             });
             let sending = std::thread::spawn({
                 let link = link.clone();

@@ -7,6 +7,7 @@ use crate::config::parse_url;
 use crate::listen::Listener;
 use crate::mailbox::{Mailbox, Turn};
 use crate::metrics::Metrics;
+use crate::socket::{Bound, ListeningSocket};
 use crate::threads::snapshots::SnapshotRoom;
 use crate::tls::test_certificates::{Authority, Folder, Wanted};
 use crate::tls::{Endpoint, Security, TlsAcceptor, TlsDialer, TlsSettings};
@@ -56,7 +57,11 @@ async fn listener(address: &str, tls: &TlsSettings) -> Listener {
     } else {
         Security::Tls(Arc::new(TlsAcceptor::new(Endpoint::Peer, tls).expect("TLS")))
     };
-    Listener { address: socket.local_addr().expect("address"), socket, security }
+    Listener {
+        address: Bound::Ip(socket.local_addr().expect("address")),
+        socket: ListeningSocket::Tcp(socket),
+        security,
+    }
 }
 
 async fn peer_with(id: u64, tls: &TlsSettings) -> Peer {

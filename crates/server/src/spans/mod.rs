@@ -7,8 +7,10 @@
 
 mod export;
 mod otlp;
+mod stages;
 
 pub(crate) use export::run;
+pub(crate) use stages::{FollowedCommand, FollowedCommands, READ_BARRIER, Stages, stage};
 
 use crate::api::method::Method;
 use crate::config::TracingConfig;
@@ -33,16 +35,25 @@ struct Parent {
     is_sampled: bool,
 }
 
-/// A call that is over.
+/// A call that is over, or a part of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     trace_id: [u8; 16],
     span_id: [u8; 8],
     parent_span_id: Option<[u8; 8]>,
-    method: Method,
     begin_nanoseconds: u64,
     end_nanoseconds: u64,
-    code: Code,
+    subject: Subject,
+    events: Vec<stages::Event>,
+}
+
+/// What a span is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Subject {
+    /// A call, and how it ended.
+    Call(Method, Code),
+    /// A part of a call.
+    Part(&'static str),
 }
 
 /// Decides which calls have a span.
@@ -89,6 +100,7 @@ impl Tracer {
             parent_span_id: parent.map(|parent| parent.span_id),
             method,
             begin_nanoseconds: now_nanoseconds(),
+            stages: Arc::default(),
         }))
     }
 }
@@ -102,20 +114,49 @@ pub(crate) struct OpenSpan {
     parent_span_id: Option<[u8; 8]>,
     method: Method,
     begin_nanoseconds: u64,
+    stages: Arc<Stages>,
 }
 
 impl OpenSpan {
-    /// The call is over.
+    /// Where the parts of the call are told.
+    pub(crate) fn stages(&self) -> Arc<Stages> {
+        self.stages.clone()
+    }
+
+    /// The call is over: its span goes to the exporter, behind those of its parts.
     pub(crate) fn end(self, code: Code) {
-        let span = Span {
+        let stages::Known { operation, stages, mut events } = self.stages.take();
+        // What was refused for its form never was an operation.
+        let was_refused = code == Code::InvalidArgument && events.is_empty();
+        let operation = operation.filter(|_| !was_refused);
+        let part = |stage: &stages::Stage, span_id, parent_span_id, events| Span {
+            trace_id: self.trace_id,
+            span_id,
+            parent_span_id: Some(parent_span_id),
+            begin_nanoseconds: stage.begin_nanoseconds,
+            end_nanoseconds: stage.end_nanoseconds,
+            subject: Subject::Part(stage.name),
+            events,
+        };
+        let operation_id = operation.map_or(self.span_id, |_| rand::random());
+        for stage in &stages {
+            self.queue(part(stage, rand::random(), operation_id, Vec::new()));
+        }
+        if let Some(operation) = &operation {
+            self.queue(part(operation, operation_id, self.span_id, std::mem::take(&mut events)));
+        }
+        self.queue(Span {
             trace_id: self.trace_id,
             span_id: self.span_id,
             parent_span_id: self.parent_span_id,
-            method: self.method,
             begin_nanoseconds: self.begin_nanoseconds,
             end_nanoseconds: now_nanoseconds(),
-            code,
-        };
+            subject: Subject::Call(self.method, code),
+            events,
+        });
+    }
+
+    fn queue(&self, span: Span) {
         if self.tracer.queue.try_send(span).is_err() {
             self.tracer.metrics.spans.dropped.increment();
         }

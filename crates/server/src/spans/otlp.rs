@@ -2,7 +2,8 @@
 //!
 //! The numbers of the fields are the protocol's.
 
-use super::Span;
+use super::stages::Event;
+use super::{Span, Subject};
 use crate::config::TracingConfig;
 use crate::grpc::status::Code;
 use prost::Message;
@@ -10,6 +11,8 @@ use prost::Message;
 /// Where the request goes.
 pub(super) const PATH: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
+/// `SPAN_KIND_INTERNAL`.
+const KIND_INTERNAL: i32 = 1;
 /// `SPAN_KIND_SERVER`.
 const KIND_SERVER: i32 = 2;
 /// `STATUS_CODE_ERROR`.
@@ -71,10 +74,20 @@ pub(super) struct SpanMessage {
     pub(super) end_time_unix_nano: u64,
     #[prost(message, repeated, tag = "9")]
     pub(super) attributes: Vec<KeyValue>,
+    #[prost(message, repeated, tag = "11")]
+    pub(super) events: Vec<EventMessage>,
     #[prost(message, optional, tag = "15")]
     pub(super) status: Option<StatusMessage>,
     #[prost(fixed32, tag = "16")]
     pub(super) flags: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct EventMessage {
+    #[prost(fixed64, tag = "1")]
+    pub(super) time_unix_nano: u64,
+    #[prost(string, tag = "2")]
+    pub(super) name: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -126,22 +139,32 @@ pub(super) fn request(config: &TracingConfig, spans: &[Span]) -> ExportRequest {
 }
 
 fn message(span: &Span) -> SpanMessage {
-    let (service, method) = (span.method.service(), span.method.name());
+    let (name, kind, attributes, status) = match span.subject {
+        Subject::Part(name) => (name.to_owned(), KIND_INTERNAL, Vec::new(), None),
+        Subject::Call(method, code) => {
+            let (service, method) = (method.service(), method.name());
+            let attributes = vec![
+                text("rpc.system", "grpc"),
+                text("rpc.service", service),
+                text("rpc.method", method),
+                number("rpc.grpc.status_code", code as i64),
+            ];
+            let status = is_server_error(code).then_some(StatusMessage { code: STATUS_ERROR });
+            (format!("{service}/{method}"), KIND_SERVER, attributes, status)
+        }
+    };
+    let event = |event: &Event| EventMessage { time_unix_nano: event.nanoseconds, name: event.name.to_owned() };
     SpanMessage {
         trace_id: span.trace_id.to_vec(),
         span_id: span.span_id.to_vec(),
         parent_span_id: span.parent_span_id.map(|id| id.to_vec()).unwrap_or_default(),
-        name: format!("{service}/{method}"),
-        kind: KIND_SERVER,
+        name,
+        kind,
         start_time_unix_nano: span.begin_nanoseconds,
         end_time_unix_nano: span.end_nanoseconds,
-        attributes: vec![
-            text("rpc.system", "grpc"),
-            text("rpc.service", service),
-            text("rpc.method", method),
-            number("rpc.grpc.status_code", span.code as i64),
-        ],
-        status: is_server_error(span.code).then_some(StatusMessage { code: STATUS_ERROR }),
+        attributes,
+        events: span.events.iter().map(event).collect(),
+        status,
         flags: FLAG_SAMPLED,
     }
 }

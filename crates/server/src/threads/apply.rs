@@ -188,6 +188,7 @@ impl ApplyThread {
                 Err(error) => die("cannot apply an entry: this member stops", &error),
             };
             self.measure(index, &outcome, started);
+            self.waiting.followed().applied(outcome.replies.iter().map(|(id, _)| *id), started.elapsed());
             leases.append(&mut outcome.leases);
             answers.extend(outcome.replies.into_iter().map(|(id, reply)| (id, reply.map_err(CallError::Store))));
             if outcome.members_changed {

@@ -80,6 +80,7 @@ impl NodeThread {
                 self.node.handle(now_ms, input);
             }
             if !turn.commands.is_empty() {
+                self.waiting.followed().taken(turn.commands.iter().map(|command| command.id));
                 self.node.handle(now_ms, Input::Propose(std::mem::take(&mut turn.commands)));
             }
             let effects = self.node.effects(now_ms);

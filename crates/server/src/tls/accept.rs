@@ -10,15 +10,14 @@ use super::settings::{GeneratedCertificate, TlsSettings};
 use super::stream::Stream;
 use super::verify::ClientVerifier;
 use super::{generated, suites};
+use crate::socket::{Remote, Socket};
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::SingleCertAndKey;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 
 /// The first byte of every TLS connection: a record that holds a handshake.
@@ -79,8 +78,8 @@ pub(crate) struct Accepted {
 }
 
 impl Accepted {
-    pub(crate) fn plain(stream: TcpStream) -> Self {
-        Self { stream: Stream::Tcp(stream), common_name: None }
+    pub(crate) fn plain(socket: Socket) -> Self {
+        Self { stream: Stream::Plain(socket), common_name: None }
     }
 }
 
@@ -146,14 +145,14 @@ impl TlsAcceptor {
     }
 
     /// Shakes hands. Whoever is not let in is written into the log, and its connection closed.
-    pub(crate) async fn accept(&self, tcp: TcpStream, remote: SocketAddr) -> Option<Accepted> {
+    pub(crate) async fn accept(&self, socket: Socket, remote: Remote) -> Option<Accepted> {
         let cut = |reason: &str| Rejected {
             server_name: String::new(),
             certificate: None,
             reason: reason.to_owned(),
             is_end: false,
         };
-        let rejected = match self.handshakes.run(self.handshake(tcp, remote)).await {
+        let rejected = match self.handshakes.run(self.handshake(socket, remote)).await {
             Ok(Ok(accepted)) => return Some(accepted),
             Ok(Err(rejected)) => rejected,
             Err(Cut::TooSlow) => cut("i/o timeout"),
@@ -164,20 +163,16 @@ impl TlsAcceptor {
     }
 
     /// As [`Self::accept`], but what does not begin like TLS is let in as it is.
-    async fn accept_either(&self, tcp: TcpStream, remote: SocketAddr) -> Option<Accepted> {
-        let first = async {
-            let mut first = [0; 1];
-            tcp.peek(&mut first).await.map(|count| (count > 0).then_some(first[0]))
-        };
-        match self.handshakes.run(first).await {
-            Ok(Ok(Some(HANDSHAKE_RECORD))) => self.accept(tcp, remote).await,
-            Ok(Ok(Some(_))) => Some(Accepted::plain(tcp)),
+    async fn accept_either(&self, socket: Socket, remote: Remote) -> Option<Accepted> {
+        match self.handshakes.run(socket.peek()).await {
+            Ok(Ok(Some(HANDSHAKE_RECORD))) => self.accept(socket, remote).await,
+            Ok(Ok(Some(_))) => Some(Accepted::plain(socket)),
             Ok(Ok(None) | Err(_)) | Err(_) => None,
         }
     }
 
-    async fn handshake(&self, tcp: TcpStream, remote: SocketAddr) -> Result<Accepted, Rejected> {
-        let begun = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), tcp)
+    async fn handshake(&self, socket: Socket, remote: Remote) -> Result<Accepted, Rejected> {
+        let begun = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket)
             .await
             .map_err(|error| Rejected::new("", &error))?;
         let server_name = begun.client_hello().server_name().unwrap_or_default().to_owned();
@@ -204,10 +199,10 @@ impl TlsAcceptor {
     }
 
     /// What etcd checks once hands are shaken: where the certificate comes from, and the revocations.
-    async fn check(&self, made: &Made, shown: &[CertificateNames], remote: SocketAddr) -> Result<(), String> {
+    async fn check(&self, made: &Made, shown: &[CertificateNames], remote: Remote) -> Result<(), String> {
         let Some(own) = shown.first() else { return Ok(()) };
         if self.checks_addresses {
-            remote_address::check(own, remote.ip(), &SystemResolver).await?;
+            remote_address::check(own, remote, &SystemResolver).await?;
         }
         match shown.iter().find(|names| made.revoked.contains(&names.serial)) {
             Some(names) => {
@@ -248,11 +243,11 @@ fn make(endpoint: Endpoint, settings: &TlsSettings) -> Result<Made, TlsError> {
 
 impl Security {
     /// Does what the listener asks for; `None`: the connection was not let in, and the log says why.
-    pub(crate) async fn accept(&self, tcp: TcpStream, remote: SocketAddr) -> Option<Accepted> {
+    pub(crate) async fn accept(&self, socket: Socket, remote: Remote) -> Option<Accepted> {
         match self {
-            Self::Plain => Some(Accepted::plain(tcp)),
-            Self::Tls(acceptor) => acceptor.accept(tcp, remote).await,
-            Self::Either(acceptor) => acceptor.accept_either(tcp, remote).await,
+            Self::Plain => Some(Accepted::plain(socket)),
+            Self::Tls(acceptor) => acceptor.accept(socket, remote).await,
+            Self::Either(acceptor) => acceptor.accept_either(socket, remote).await,
         }
     }
 

@@ -6,6 +6,7 @@ use super::settings::TlsSettings;
 use super::stream::Stream;
 use super::verify::ServerVerifier;
 use super::{generated, suites};
+use crate::socket::Socket;
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
@@ -14,7 +15,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
-use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream};
 
 /// Connects with TLS.
@@ -39,11 +39,11 @@ impl TlsDialer {
     }
 
     /// Shakes hands with who listens at `host`. [`super::handshake_text`] has words for the error.
-    pub(crate) async fn connect(&self, tcp: TcpStream, host: &str) -> io::Result<Stream> {
+    pub(crate) async fn connect(&self, socket: Socket, host: &str) -> io::Result<Stream> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| io::Error::other(format!("{host} is no name that a certificate could be valid for")))?;
         let config = self.made().map_err(|error| io::Error::other(error.clone()))?.current(Instant::now());
-        let stream = TlsConnector::from((*config).clone()).connect(name, tcp).await?;
+        let stream = TlsConnector::from((*config).clone()).connect(name, socket).await?;
         Ok(Stream::Tls(Box::new(TlsStream::Client(stream))))
     }
 }

@@ -2,10 +2,11 @@
 //! bears.
 
 use super::certificate::CertificateNames;
+use crate::socket::Remote;
 use parking_lot::Mutex;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// Lines about failed handshakes in a second at the most, for one kind of listener.
@@ -154,7 +155,7 @@ impl FailureLog {
         Self { message, state: Mutex::new(Second { began: Instant::now(), lines: 0, left_out: 0 }) }
     }
 
-    pub(crate) fn write(&self, remote: SocketAddr, rejected: &Rejected) {
+    pub(crate) fn write(&self, remote: Remote, rejected: &Rejected) {
         let Rejected { server_name, certificate, reason, is_end } = rejected;
         let message = self.message;
         let remote = remote.to_string();

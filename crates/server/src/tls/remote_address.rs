@@ -1,6 +1,7 @@
 //! Whether a member's certificate belongs to the address that it connects from: etcd's check of the alternative names.
 
 use super::certificate::CertificateNames;
+use crate::socket::Remote;
 use std::net::IpAddr;
 
 /// Names and addresses, as the system's resolver knows them.
@@ -30,11 +31,12 @@ impl Resolver for SystemResolver {
 
 /// Whether one of the certificate's alternative names leads to the address; etcd's words if not. A certificate without
 /// such names may come from anywhere.
-pub(crate) async fn check(names: &CertificateNames, remote: IpAddr, resolver: &impl Resolver) -> Result<(), String> {
+pub(crate) async fn check(names: &CertificateNames, remote: Remote, resolver: &impl Resolver) -> Result<(), String> {
     if names.ip_addresses.is_empty() && names.dns_names.is_empty() {
         return Ok(());
     }
-    let remote = remote.to_canonical();
+    let Remote::Ip(remote) = remote else { return Err(format!("address {remote}: missing port in address")) };
+    let remote = remote.ip().to_canonical();
     let host = remote.to_string();
     if !names.ip_addresses.is_empty() {
         match names.verify_hostname(&host) {
@@ -118,7 +120,8 @@ mod tests {
                 ip_addresses: ip_addresses.to_vec(),
                 ..CertificateNames::default()
             };
-            assert_eq!(check(&names, remote, &Fixed).await, expected.map_err(str::to_owned), "{dns_names:?} {remote}");
+            let from = Remote::Ip((remote, 2380).into());
+            assert_eq!(check(&names, from, &Fixed).await, expected.map_err(str::to_owned), "{dns_names:?} {remote}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::failure::handshake_text;
 use super::test_certificates::{Authority, Folder, Leaf, Wanted};
 use super::*;
+use crate::socket::{Remote, Socket};
 use rcgen::ExtendedKeyUsagePurpose;
 use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject;
@@ -80,7 +81,11 @@ impl Server {
                 let (tcp, remote) = socket.accept().await.expect("accept");
                 let security = security.clone();
                 tokio::spawn(async move {
-                    let Some(Accepted { mut stream, common_name }) = security.accept(tcp, remote).await else { return };
+                    let Some(Accepted { mut stream, common_name }) =
+                        security.accept(Socket::Tcp(tcp), Remote::Ip(remote)).await
+                    else {
+                        return;
+                    };
                     let mut byte = [0; 1];
                     if stream.read_exact(&mut byte).await.is_ok() {
                         let name = common_name.as_deref().unwrap_or("nobody");

@@ -34,9 +34,10 @@ fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     vec![0]
 }
 
-/// A caller whose name is known, but not yet whether it counts.
+/// A caller who proved a name, but it is not known yet whether it counts. A name that is empty is nobody's, as any other that
+/// no user has.
 fn named(caller: Option<&Caller>) -> Result<&Caller, AuthError> {
-    caller.filter(|caller| !caller.user.is_empty() && caller.auth_revision != 0).ok_or(AuthError::UserEmpty)
+    caller.filter(|caller| caller.auth_revision != 0).ok_or(AuthError::UserEmpty)
 }
 
 impl AuthView {
