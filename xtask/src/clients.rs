@@ -21,9 +21,12 @@ const PYTHON_MINOR_MIN: u32 = 11;
 /// The oldest Node whose test runner reports as the tests need it.
 const NODE_MAJOR_MIN: u32 = 18;
 
+/// The release of Java that the tests are compiled for.
+const JAVA_MAJOR_MIN: u32 = 17;
+
 /// Runs all of them.
 pub(crate) fn all() -> Result<Total> {
-    Ok(python()?.and(node()?))
+    Ok(python()?.and(node()?).and(java()?))
 }
 
 fn python() -> Result<Total> {
@@ -43,14 +46,19 @@ fn python() -> Result<Total> {
         let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r"];
         required(Command::new(&interpreter).args(install).arg(sources.join("requirements.txt")))
     })?;
-    let mut total = Total::default();
-    for suite in PYTHON_SUITES {
-        let mut command = Command::new(&interpreter);
-        command.args(["-m", "pytest", &format!("test_{suite}.py")]).current_dir(&sources);
-        with_servers(&mut command).env("PYTHONDONTWRITEBYTECODE", "1");
-        total = total.and(tests(&format!("python {suite}"), &mut command, Show::Failures)?);
-    }
-    Ok(total)
+    // They wait for leases to end most of the time, each on servers of its own.
+    std::thread::scope(|scope| {
+        let run = |suite: &'static str| {
+            let mut command = Command::new(&interpreter);
+            command.args(["-m", "pytest", &format!("test_{suite}.py")]).current_dir(&sources);
+            with_servers(&mut command).env("PYTHONDONTWRITEBYTECODE", "1");
+            tests(&format!("python {suite}"), &mut command, Show::Failures)
+        };
+        let running = PYTHON_SUITES.map(|suite| scope.spawn(move || run(suite)));
+        running.into_iter().try_fold(Total::default(), |total, suite| {
+            Ok(total.and(suite.join().expect("running a suite does not panic")?))
+        })
+    })
 }
 
 fn node() -> Result<Total> {
@@ -75,6 +83,29 @@ fn node() -> Result<Total> {
     command.args(["--test", "--test-reporter=tap", "etcd3.test.js"]).current_dir(&sources);
     with_servers(&mut command).env("NODE_PATH", folder.join("node_modules"));
     tests("node etcd3", &mut command, Show::Failures)
+}
+
+fn java() -> Result<Total> {
+    let advice = format!(
+        "the Java client needs a JDK {JAVA_MAJOR_MIN} or newer and Maven: \
+         Debian's packages openjdk-17-jdk-headless and maven"
+    );
+    let version = answer("javac", &["-version"], &advice)?;
+    let major = version.strip_prefix("javac ").and_then(|rest| rest.split(['.', '-']).next()?.parse::<u32>().ok());
+    ensure!(major.is_some_and(|major| major >= JAVA_MAJOR_MIN), "javac is {version:?}; {advice}");
+    answer("mvn", &["--version"], &advice)?;
+    println!("building the Java client's tests");
+    let folder = target_dir().join("clients/java");
+    let mut command = Command::new("mvn");
+    command.args([
+        "--batch-mode",
+        "--no-transfer-progress",
+        "-Dstyle.color=never",
+        &format!("-Dbuild.folder={}", folder.display()),
+        "test",
+    ]);
+    with_servers(&mut command).current_dir(root().join("tests/java"));
+    tests("java jetcd", &mut command, Show::Failures)
 }
 
 /// Gives the suite both servers.

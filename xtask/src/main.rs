@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
-  test           every test: the workspace's own, then real processes and real clients (needs Go)
+  test           every test: the workspace's own, then real processes and real clients (needs Go, Python, Node, Java)
   test --quick   the workspace's own tests only
   ci             test, then ci-lints
   ci-lints       rustfmt, clippy and tidy
