@@ -59,10 +59,12 @@ func awaitIndex(t testing.TB, server *harness.Server) {
 	}
 }
 
-// request is one line: METHOD PATH[?QUERY] [FORM].
-type request struct{ method, path, form string }
+// request is one line: METHOD PATH[?QUERY] [FORM]; asked as user:password, or as nobody.
+type request struct{ method, path, form, user string }
 
-func (r request) String() string { return strings.TrimSpace(r.method + " " + r.path + " " + r.form) }
+func (r request) String() string {
+	return strings.TrimSpace(r.user + " " + r.method + " " + r.path + " " + r.form)
+}
 
 var client = &http.Client{
 	Timeout:       harness.CallLimit,
@@ -90,6 +92,11 @@ func ask(server *harness.Server, r request) string {
 		if strings.HasPrefix(r.form, "{") {
 			asked.Header.Set("Content-Type", "application/json")
 		}
+	}
+	if name, password, found := strings.Cut(r.user, ":"); found {
+		asked.SetBasicAuth(name, password)
+	} else if r.user != "" {
+		asked.Header.Set("Authorization", r.user)
 	}
 	response, err := client.Do(asked)
 	if err != nil {

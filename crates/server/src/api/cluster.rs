@@ -58,11 +58,23 @@ pub(super) async fn member_add(call: &Call, bytes: Bytes) -> Result<Bytes, Statu
     let request: MemberAddRequest = surface.decode(Method::MemberAdd, bytes)?;
     let peer_urls = checked_urls(request.peer_ur_ls).ok_or(MEMBER_BAD_URLS)?;
     call.authorize_method().await?;
+    let (member, members) =
+        add(surface, peer_urls, request.is_learner || request.auto_promote, request.auto_promote).await?;
+    Ok(framed(&MemberAddResponse { header: header(surface), member: Some(member), members }))
+}
+
+/// Adds a member with checked URLs for a caller who was judged: the member, and all members.
+pub(crate) async fn add(
+    surface: &ClientSurface,
+    peer_urls: Vec<String>,
+    is_learner: bool,
+    auto_promote: bool,
+) -> Result<(Member, Vec<Member>), Status> {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let member = Member {
         id: added_member_id(&peer_urls, since_epoch.as_secs()),
         peer_ur_ls: peer_urls,
-        is_learner: request.is_learner || request.auto_promote,
+        is_learner,
         ..Member::default()
     };
     if surface.cluster.strict {
@@ -72,22 +84,26 @@ pub(super) async fn member_add(call: &Call, bytes: Bytes) -> Result<Bytes, Statu
         surface,
         MemberChange {
             learners_max: surface.cluster.learners_max,
-            auto_promote: request.auto_promote,
+            auto_promote,
             ..change_of(Action::Add, member.clone())
         },
     )
     .await?;
-    Ok(framed(&MemberAddResponse { header: header(surface), member: Some(member), members }))
+    Ok((member, members))
 }
 
 pub(super) async fn member_remove(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
     let request: MemberRemoveRequest = surface.decode(Method::MemberRemove, bytes)?;
-    if surface.cluster.strict {
-        surface.may_remove(request.id)?;
-    }
-    let member = Member { id: request.id, ..Member::default() };
-    let members = change(surface, change_of(Action::Remove, member)).await?;
+    let members = remove(surface, request.id).await?;
     Ok(framed(&MemberRemoveResponse { header: header(surface), members }))
+}
+
+/// Removes a member for a caller who was judged: those who are left.
+pub(crate) async fn remove(surface: &ClientSurface, id: u64) -> Result<Vec<Member>, Status> {
+    if surface.cluster.strict {
+        surface.may_remove(id)?;
+    }
+    change(surface, change_of(Action::Remove, Member { id, ..Member::default() })).await
 }
 
 pub(super) async fn member_update(call: &Call, bytes: Bytes) -> Result<Bytes, Status> {
@@ -101,9 +117,13 @@ pub(super) async fn member_update(call: &Call, bytes: Bytes) -> Result<Bytes, St
         None if is_known => return Err(MEMBER_BAD_URLS),
         None => Vec::new(),
     };
-    let member = Member { id: request.id, peer_ur_ls, ..Member::default() };
-    let members = change(surface, change_of(Action::Update, member)).await?;
+    let members = update(surface, request.id, peer_ur_ls).await?;
     Ok(framed(&MemberUpdateResponse { header: header(surface), members }))
+}
+
+/// Gives a member other URLs, which were checked, for a caller who was judged: all members.
+pub(crate) async fn update(surface: &ClientSurface, id: u64, peer_urls: Vec<String>) -> Result<Vec<Member>, Status> {
+    change(surface, change_of(Action::Update, Member { id, peer_ur_ls: peer_urls, ..Member::default() })).await
 }
 
 pub(super) async fn member_promote(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {

@@ -5,7 +5,7 @@
 pub(crate) mod auth;
 mod checks;
 mod client;
-mod cluster;
+pub(crate) mod cluster;
 mod election;
 mod ending;
 mod error;

@@ -48,7 +48,7 @@ where
     let mut response = if request.method() == Method::OPTIONS {
         Response::new(ReplyBody::Empty)
     } else {
-        route(surface, request, stopping).await
+        route(surface, info, request, stopping).await
     };
     if let Some(origin) = opened_to {
         access::open(response.headers_mut(), origin);
@@ -73,12 +73,17 @@ fn refuse<B>(surface: &ClientSurface, info: &ConnectionInfo, request: &Request<B
     })
 }
 
-async fn route<B>(surface: &Arc<ClientSurface>, request: Request<B>, stopping: Stopping) -> Response<ReplyBody>
+async fn route<B>(
+    surface: &Arc<ClientSurface>,
+    info: &ConnectionInfo,
+    request: Request<B>,
+    stopping: Stopping,
+) -> Response<ReplyBody>
 where
     B: Body<Data = Bytes> + Unpin + Send + 'static,
 {
     if surface.http.v2 && v2::is_v2(request.uri().path()) {
-        return v2::answer(surface, request, stopping).await;
+        return v2::answer(surface, info, request, stopping).await;
     }
     let uri = request.uri().clone();
     let mut path = path::decoded(uri.path());

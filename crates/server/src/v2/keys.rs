@@ -1,7 +1,8 @@
 //! `/v2/keys`: requests judged in etcd's order, and their answers.
 
 use super::form::Form;
-use super::{JSON, Sent, check_method, json, now_ns, set_cluster_id, watch};
+use super::gate::Asker;
+use super::{INSUFFICIENT, JSON, Sent, check_method, json, now_ns, set_cluster_id, watch};
 use crate::api::{ClientSurface, Stopping};
 use crate::backend::CallError;
 use crate::grpc::body::ReplyBody;
@@ -32,9 +33,21 @@ enum Asked {
     Change { change: Box<V2Change>, with_nodes: bool },
 }
 
+impl Asked {
+    /// Whether it says that it is about everything below its path, too.
+    fn is_recursive(&self) -> bool {
+        match self {
+            Self::Read { recursive, .. } => *recursive,
+            Self::Watch(spec) => spec.recursive,
+            Self::Change { change, .. } => change.recursive,
+        }
+    }
+}
+
 /// Answers a request; `path` is unescaped and clean.
 pub(super) async fn answer(
     surface: &Arc<ClientSurface>,
+    asker: &Asker,
     request: Request<Sent>,
     path: &[u8],
     stopping: Stopping,
@@ -42,7 +55,12 @@ pub(super) async fn answer(
     if let Some(response) = check_method(request.method(), "HEAD,GET,PUT,POST,DELETE") {
         return response;
     }
-    let mut response = match read(surface, request, path).await {
+    let asked = read(surface, request, path).await;
+    let mut response = match asked {
+        Ok(asked) if !asker.may_use(surface, &path[PREFIX.len()..], asked.is_recursive()).await => {
+            let text = "The request requires user authentication";
+            refuse(StatusCode::UNAUTHORIZED, json::failure(110, text, INSUFFICIENT.as_bytes(), 0), 0)
+        }
         Ok(Asked::Read { path, recursive, quorum }) => answer_read(surface, &path, recursive, quorum).await,
         Ok(Asked::Watch(spec)) => match watch::begin(surface, &spec, stopping) {
             Ok((index, body)) => success(surface, index, StatusCode::OK, body),
@@ -178,7 +196,8 @@ fn success(surface: &ClientSurface, index: u64, status: StatusCode, body: ReplyB
     response
 }
 
-fn failure(fault: &Fault) -> Response<ReplyBody> {
+/// The tree's refusal.
+pub(super) fn failure(fault: &Fault) -> Response<ReplyBody> {
     let (status, text) = match fault.code {
         Code::KeyNotFound => (StatusCode::NOT_FOUND, "Key not found"),
         Code::TestFailed => (StatusCode::PRECONDITION_FAILED, "Compare failed"),

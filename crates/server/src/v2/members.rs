@@ -1,18 +1,24 @@
 //! `/v2/members` and `/v2/machines`.
 
-use super::{Sent, TEXT, check_method, json_content, message, method_not_allowed, set_cluster_id};
-use crate::api::ClientSurface;
+use super::gate::Asker;
+use super::{Sent, TEXT, check_method, json_content, message, method_not_allowed, set_cluster_id, unauthorized};
+use crate::api::{ClientSurface, cluster};
 use crate::grpc::body::ReplyBody;
+use crate::grpc::status::Status;
 use crate::http::content;
 use http::header::CONTENT_TYPE;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use quorate_proto::etcdserverpb::Member;
+use quorate_store::error::Error;
 use serde::Serialize;
 use serde_json::Value;
 
 /// Bytes of a request about members at the most.
 const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// All that etcd tells of what it has no words for.
+pub(super) const INTERNAL: &str = "Internal Server Error";
 
 /// A member as the API shows it; the order of the fields is part of the answer.
 #[derive(Serialize)]
@@ -49,28 +55,24 @@ pub(super) fn machines(surface: &ClientSurface, method: &Method) -> Response<Rep
 }
 
 /// `/v2/members` and below; `name` is what follows, "" for the list.
-pub(super) async fn answer(surface: &ClientSurface, request: Request<Sent>, name: &str) -> Response<ReplyBody> {
+pub(super) async fn answer(
+    surface: &ClientSurface,
+    asker: &Asker,
+    request: Request<Sent>,
+    name: &str,
+) -> Response<ReplyBody> {
     if let Some(response) = check_method(request.method(), "GET,POST,DELETE,PUT") {
         return response;
     }
+    if !asker.may_change(surface).await {
+        return unauthorized();
+    }
     let mut response = match *request.method() {
         Method::GET => get(surface, name),
-        Method::POST => match peer_urls(surface, request).await {
-            Ok(urls) => add(surface, &urls),
-            Err(response) => response,
-        },
+        Method::POST => add(surface, request).await,
         _ if name.is_empty() => method_not_allowed(),
-        Method::PUT => match find(surface, name) {
-            Ok(_) => match peer_urls(surface, request).await {
-                Ok(_) => not_served(surface),
-                Err(response) => response,
-            },
-            Err(response) => response,
-        },
-        _ => match find(surface, name) {
-            Ok(_) => not_served(surface),
-            Err(response) => response,
-        },
+        Method::PUT => update(surface, request, name).await,
+        _ => remove(surface, name).await,
     };
     set_cluster_id(surface, &mut response);
     response
@@ -97,36 +99,91 @@ fn get(surface: &ClientSurface, name: &str) -> Response<ReplyBody> {
     }
 }
 
-/// The member that a path names.
-fn find(surface: &ClientSurface, name: &str) -> Result<u64, Response<ReplyBody>> {
-    let reader = surface.backend.reader();
-    let id = u64::from_str_radix(name, 16).ok();
-    match id {
-        Some(id) if reader.members().iter().any(|member| member.id == id) => Ok(id),
-        Some(id) if reader.is_removed(id) => {
-            Err(message(surface, StatusCode::GONE, &format!("Member permanently removed: {name}")))
+/// The id that a path names.
+fn parse_id(name: &str) -> Option<u64> {
+    let digits = Some(name).filter(|name| name.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    u64::from_str_radix(digits?, 16).ok()
+}
+
+fn no_such_member(surface: &ClientSurface, name: &str) -> Response<ReplyBody> {
+    message(surface, StatusCode::NOT_FOUND, &format!("No such member: {name}"))
+}
+
+async fn add(surface: &ClientSurface, request: Request<Sent>) -> Response<ReplyBody> {
+    let urls = match peer_urls(surface, request).await {
+        Ok(urls) => urls,
+        Err(response) => return response,
+    };
+    match cluster::add(surface, urls, false, false).await {
+        Ok((member, _)) => {
+            let shown = serde_json::to_string(&Shown::from(member)).expect("strings are JSON");
+            json_content(surface, StatusCode::CREATED, shown + "\n")
         }
-        _ => Err(message(surface, StatusCode::NOT_FOUND, &format!("No such member: {name}"))),
+        Err(status) => refused(surface, 0, &status),
     }
 }
 
-fn add(surface: &ClientSurface, urls: &[String]) -> Response<ReplyBody> {
-    let members = surface.backend.reader().members();
-    if members.iter().flat_map(|member| &member.peer_ur_ls).any(|taken| urls.contains(taken)) {
-        return message(surface, StatusCode::CONFLICT, "membership: peerURL exists");
+async fn update(surface: &ClientSurface, request: Request<Sent>, name: &str) -> Response<ReplyBody> {
+    let Some(id) = parse_id(name) else {
+        return no_such_member(surface, name);
+    };
+    let urls = match peer_urls(surface, request).await {
+        Ok(urls) => urls,
+        Err(response) => return response,
+    };
+    if surface.backend.reader().is_removed(id) {
+        return message(surface, StatusCode::INTERNAL_SERVER_ERROR, INTERNAL);
     }
-    not_served(surface)
+    match cluster::update(surface, id, urls).await {
+        Ok(_) => no_content(),
+        Err(status) => refused(surface, id, &status),
+    }
 }
 
-fn not_served(surface: &ClientSurface) -> Response<ReplyBody> {
-    message(surface, StatusCode::NOT_IMPLEMENTED, "members are not changed over the v2 API: use the v3 API")
+async fn remove(surface: &ClientSurface, name: &str) -> Response<ReplyBody> {
+    let Some(id) = parse_id(name) else {
+        return no_such_member(surface, name);
+    };
+    match cluster::remove(surface, id).await {
+        Ok(_) => no_content(),
+        Err(_) if surface.backend.reader().is_removed(id) => {
+            message(surface, StatusCode::GONE, &format!("Member permanently removed: {id:x}"))
+        }
+        Err(status) => refused(surface, id, &status),
+    }
+}
+
+fn no_content() -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::Empty);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// Tells a refusal as etcd does: two of them in words, all others as its own failure.
+fn refused(surface: &ClientSurface, id: u64, status: &Status) -> Response<ReplyBody> {
+    let is = |error: Error| Status::from(error).message == status.message;
+    if is(Error::PeerUrlExists) {
+        message(surface, StatusCode::CONFLICT, "membership: peerURL exists")
+    } else if is(Error::MemberExists) {
+        message(surface, StatusCode::CONFLICT, "membership: ID exists")
+    } else if is(Error::MemberNotFound) {
+        no_such_member(surface, &format!("{id:x}"))
+    } else {
+        tracing::warn!(reason = &*status.message, "v2 response error");
+        message(surface, StatusCode::INTERNAL_SERVER_ERROR, INTERNAL)
+    }
 }
 
 /// The URLs that a request's body names.
 async fn peer_urls(surface: &ClientSurface, request: Request<Sent>) -> Result<Vec<String>, Response<ReplyBody>> {
     let (parts, body) = request.into_parts();
     let bad = |text: &str| message(surface, StatusCode::BAD_REQUEST, text);
-    let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let given = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    // As etcd reads it: without its parameters, and in small letters only if it has some.
+    let content_type = match given.split_once(';') {
+        Some((kind, _)) => kind.trim().to_lowercase(),
+        None => given.to_owned(),
+    };
     if content_type != "application/json" {
         let text = format!("Bad Content-Type {content_type}, accept application/json");
         return Err(message(surface, StatusCode::UNSUPPORTED_MEDIA_TYPE, &text));
@@ -150,13 +207,14 @@ async fn peer_urls(surface: &ClientSurface, request: Request<Sent>) -> Result<Ve
             return Err(bad(&format!("json: cannot unmarshal {kind} into Go struct field .peerURLs of type []string")));
         }
     };
-    let urls: Vec<String> = given.iter().filter_map(|url| Some(url.as_str()?.trim().to_owned())).collect();
+    let mut urls: Vec<String> = given.iter().filter_map(|url| Some(url.as_str()?.trim().to_owned())).collect();
     if urls.is_empty() {
         return Err(bad("no valid URLs given"));
     }
     for url in &urls {
         check_url(url).map_err(|text| bad(&text))?;
     }
+    urls.sort();
     Ok(urls)
 }
 
@@ -179,7 +237,7 @@ fn check_url(url: &str) -> Result<(), String> {
         return Ok(());
     }
     let (host, path) = rest.split_once('/').map_or((rest, false), |(host, _)| (host, true));
-    if !host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']')) {
+    if host.rsplit_once(':').is_none_or(|(_, port)| port.contains(']')) {
         return Err(format!("URL address does not have the form \"host:port\": {url}"));
     }
     if path {

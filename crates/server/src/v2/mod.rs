@@ -3,9 +3,12 @@
 //! Owns the paths, methods, forms and texts, which are those of etcd 3.4. Does not own the tree (`quorate_store::v2`).
 //! Invariant: a request that is not below `/v2` costs one look at its path.
 
+mod account;
+mod accounts;
 mod auth;
 mod expiry;
 mod form;
+mod gate;
 mod json;
 mod keys;
 mod members;
@@ -15,10 +18,12 @@ mod watch;
 pub(crate) use expiry::run as run_expiry;
 
 use crate::api::{ClientSurface, Stopping};
+use crate::connection::ConnectionInfo;
 use crate::grpc::body::ReplyBody;
 use crate::http::{content, refusal};
 use bytes::Bytes;
 use form::unescape_path;
+use gate::Asker;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
@@ -45,12 +50,14 @@ pub(crate) fn is_v2(path: &str) -> bool {
 /// Answers a request whose path is below `/v2`.
 pub(crate) async fn answer<B>(
     surface: &Arc<ClientSurface>,
+    info: &ConnectionInfo,
     request: Request<B>,
     stopping: Stopping,
 ) -> Response<ReplyBody>
 where
     B: Body<Data = Bytes> + Send + 'static,
 {
+    let asker = Asker::read(request.method(), request.headers(), info.common_name.as_ref());
     let request = request.map(|body| body.map_err(|_| ErrorKind::UnexpectedEof.into()).boxed_unsync());
     if request.method() == Method::OPTIONS {
         return Response::new(ReplyBody::Empty);
@@ -63,24 +70,28 @@ where
     }
     let Ok(text) = std::str::from_utf8(&path) else {
         return match path.starts_with(b"/v2/keys/") {
-            true => keys::answer(surface, request, &path, stopping).await,
+            true => keys::answer(surface, &asker, request, &path, stopping).await,
             false => not_found(),
         };
     };
     match text {
-        "/v2/keys" => keys::answer(surface, request, &path, stopping).await,
-        _ if text.starts_with("/v2/keys/") => keys::answer(surface, request, &path, stopping).await,
+        "/v2/keys" => keys::answer(surface, &asker, request, &path, stopping).await,
+        _ if text.starts_with("/v2/keys/") => keys::answer(surface, &asker, request, &path, stopping).await,
+        "/v2/machines" | "/v2/stats/self" | "/v2/stats/leader" | "/v2/stats/store"
+            if !asker.may_look(surface).await =>
+        {
+            unauthorized()
+        }
         "/v2/machines" => members::machines(surface, request.method()),
-        "/v2/members" => members::answer(surface, request, "").await,
+        "/v2/members" => members::answer(surface, &asker, request, "").await,
         _ if text.starts_with("/v2/members/") => {
-            let name = text["/v2/members/".len()..].to_owned();
-            members::answer(surface, request, &name).await
+            members::answer(surface, &asker, request, &text["/v2/members/".len()..]).await
         }
         "/v2/stats/self" => stats::answer(surface, request.method(), stats::Page::Own),
         "/v2/stats/leader" => stats::answer(surface, request.method(), stats::Page::Leader),
         "/v2/stats/store" => stats::answer(surface, request.method(), stats::Page::Store),
         _ => match text.strip_prefix("/v2/auth/") {
-            Some(rest) => auth::answer(surface, request.method(), rest),
+            Some(rest) => auth::answer(surface, &asker, request, rest).await,
             None => not_found(),
         },
     }
@@ -143,10 +154,25 @@ fn json_content(surface: &ClientSurface, status: StatusCode, text: impl Into<Byt
 
 /// `{"message":…}`, as everything but keys tells its failures.
 fn message(surface: &ClientSurface, status: StatusCode, text: &str) -> Response<ReplyBody> {
+    let mut response = plain_message(status, text);
+    set_cluster_id(surface, &mut response);
+    response
+}
+
+fn plain_message(status: StatusCode, text: &str) -> Response<ReplyBody> {
     let mut body = b"{\"message\":".to_vec();
     json::put_string(&mut body, text.as_bytes());
     body.push(b'}');
-    json_content(surface, status, body)
+    let mut response = content(JSON, body);
+    *response.status_mut() = status;
+    response
+}
+
+const INSUFFICIENT: &str = "Insufficient credentials";
+
+/// As everything but keys tells that somebody may not.
+fn unauthorized() -> Response<ReplyBody> {
+    plain_message(StatusCode::UNAUTHORIZED, INSUFFICIENT)
 }
 
 fn set_cluster_id(surface: &ClientSurface, response: &mut Response<ReplyBody>) {

@@ -93,7 +93,7 @@ impl<'a> Act<'a> {
             Operation::LeaseRenew(request) => Self::LeaseRenew(request.id),
             Operation::Alarm(request) => Self::Alarm(request.action),
             // A change of members is judged by its method where the call comes in, as in etcd.
-            // As in etcd, the users of v3 have no say over the v2 tree.
+            // So is a change of the v2 tree, by v2's users or v3's root.
             Operation::LeaseExpire(_)
             | Operation::MemberPublish(_)
             | Operation::ClusterVersionSet(_)

@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 /// Below it lie the keys of clients.
 pub const KEYS: &[u8] = b"/1";
-/// Below it lie users and roles.
+/// Below it lie users and roles; made, as in etcd, with the first of them.
 pub const SECURITY: &[u8] = b"/2";
 
 /// What a change came to.

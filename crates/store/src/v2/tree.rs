@@ -6,7 +6,7 @@ use super::history::History;
 use super::node::{Content, Depth, Node};
 use super::path::{ancestry, clean, join, names, split};
 use super::record::member_path;
-use super::{Answer, Hub, KEYS, SECURITY, Stats};
+use super::{Answer, Hub, KEYS, Stats};
 use bytes::Bytes;
 use quorate_proto::quoratepb::V2Change;
 use quorate_proto::quoratepb::v2_change::Method;
@@ -45,10 +45,8 @@ type Removed = Option<Node>;
 impl Tree {
     pub(super) fn empty() -> Self {
         let mut root = Node::directory(0);
-        for part in [KEYS, SECURITY] {
-            let children = root.children_mut().expect("the root is a directory");
-            children.insert(part[1..].into(), Node::directory(0));
-        }
+        let children = root.children_mut().expect("the root is a directory");
+        children.insert(KEYS[1..].into(), Node::directory(0));
         Self { root, index: 0, deadlines: BTreeSet::new(), history: History::default() }
     }
 
@@ -118,7 +116,7 @@ impl Tree {
 
     /// What only exists as a whole.
     fn check_writable(&self, path: &[u8]) -> Result<(), Fault> {
-        if path == b"/" || path == KEYS || path == SECURITY {
+        if path == b"/" || path == KEYS {
             return Err(self.fault(Code::RootReadOnly, *b"/"));
         }
         Ok(())
