@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use crate::error::{Error, Result};
 use crate::resume::{Batch, Resuming};
 use crate::session::{Session, Ticket};
-use crate::store::{Range, revision_of};
+use crate::store::{Range, Store, revision_of};
 
 /// A key that this session created.
 pub(crate) struct Claim {
@@ -31,14 +31,32 @@ pub(crate) struct Claim {
 impl Claim {
     /// Creates the session's key under the prefix, which ends with a slash.
     pub(crate) async fn enter(session: &Session, folder: &str, value: Vec<u8>) -> Result<Self> {
-        let key = format!("{folder}{:x}", session.lease()).into_bytes();
+        let key = format!("{folder}{:x}", session.lease());
+        let shown = key.clone();
+        match Self::create(session, key.into_bytes(), value, Vec::new()).await? {
+            Ok(claim) => Ok(claim),
+            Err(Some(lease)) => {
+                let reason = format!("held by lease {lease:x}: wait for its end or choose another name");
+                Err(Error::Conflict { key: shown, reason })
+            }
+            Err(None) => Err(Error::NotHeld { key: shown }),
+        }
+    }
+
+    /// Creates a key of the session if it does not exist and the conditions hold; otherwise tells whose it is.
+    pub(crate) async fn create(
+        session: &Session,
+        key: Vec<u8>,
+        value: Vec<u8>,
+        conditions: Vec<Compare>,
+    ) -> Result<std::result::Result<Self, Option<i64>>> {
         let ticket = session.unless_lost(session.claims().begin(&key)).await?;
         // Written by a task of its own: a caller that goes away in the middle leaves no key behind, because the task
         // then drops the claim.
         let (sender, receiver) = oneshot::channel();
         let (writer, written) = (session.clone(), key.clone());
         session.runtime().spawn(async move {
-            let _ = sender.send(write(writer, written, value, ticket).await);
+            let _ = sender.send(write(writer, written, value, conditions, ticket).await);
         });
         let mut entering = Entering { session, claim: Some((key, ticket)) };
         let entered = receiver.await;
@@ -93,6 +111,13 @@ impl Claim {
         }
     }
 
+    /// Notes that the key was deleted with something else.
+    pub(crate) fn deleted(&self) {
+        if !self.over.swap(true, Ordering::AcqRel) {
+            self.session.claims().end(&self.key, self.ticket);
+        }
+    }
+
     /// Deletes the key and waits until that is done.
     pub(crate) async fn release(&self) -> Result<()> {
         if self.over.swap(true, Ordering::AcqRel) {
@@ -138,33 +163,37 @@ impl Drop for Entering<'_> {
     }
 }
 
-async fn write(session: Session, key: Vec<u8>, value: Vec<u8>, ticket: Ticket) -> Result<Claim> {
-    let absent = Compare::create_revision(key.clone(), CompareOp::Equal, 0);
+async fn write(
+    session: Session,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    mut conditions: Vec<Compare>,
+    ticket: Ticket,
+) -> Result<std::result::Result<Claim, Option<i64>>> {
+    conditions.push(Compare::create_revision(key.clone(), CompareOp::Equal, 0));
     let put = TxnOp::put(key.clone(), value, Some(PutOptions::new().with_lease(session.lease())));
-    let txn = Txn::new().when([absent]).and_then([put]).or_else([TxnOp::get(key.clone(), None)]);
+    let txn = Txn::new().when(conditions).and_then([put]).or_else([TxnOp::get(key.clone(), None)]);
     let written = session.unless_lost(session.store().commit(txn)).await;
-    let token = written.and_then(|response| {
+    let token = written.map(|response| {
         if response.succeeded() {
             return Ok(revision_of(response.header()));
         }
-        // Ours, written by an earlier try whose answer was lost; or another's, who knows our lease.
-        let kv = match response.op_responses().into_iter().next() {
-            Some(TxnOpResponse::Get(mut got)) => got.take_kvs().into_iter().next(),
-            _ => None,
-        };
-        match kv {
-            Some(kv) if kv.lease() == session.lease() => Ok(kv.create_revision()),
-            other => Err(Error::Conflict {
-                key: String::from_utf8_lossy(&key).into_owned(),
-                reason: match other {
-                    Some(kv) => format!("held by lease {:x}: wait for its end or choose another name", kv.lease()),
-                    None => "the store contradicts itself".to_owned(),
-                },
-            }),
+        // With our lease it is ours, written by an earlier try whose answer was lost: the session's list of claims keeps
+        // any other claim of it away.
+        match response.op_responses().into_iter().next() {
+            Some(TxnOpResponse::Get(got)) => match got.kvs().first() {
+                Some(kv) if kv.lease() == session.lease() => Ok(kv.create_revision()),
+                other => Err(other.map(|kv| kv.lease())),
+            },
+            _ => Err(None),
         }
     });
     match token {
-        Ok(token) => Ok(Claim { session, key, token, ticket, over: AtomicBool::new(false) }),
+        Ok(Ok(token)) => Ok(Ok(Claim { session, key, token, ticket, over: AtomicBool::new(false) })),
+        Ok(Err(other)) => {
+            session.claims().end(&key, ticket);
+            Ok(Err(other))
+        }
         Err(error) => {
             session.claims().end(&key, ticket);
             Err(error)
@@ -187,13 +216,16 @@ async fn delete(session: &Session, key: Vec<u8>, token: i64, ticket: Ticket) -> 
 /// Waits until some key of the range is deleted, at or after a revision. After a compaction it returns too: then the caller
 /// looks again.
 pub(crate) async fn deleted(claim: &Claim, range: Range, from: i64) -> Result<()> {
-    let mut watch = Resuming::new(claim.session.store().clone(), range, from);
+    changed(claim.session.store(), range, from, |kind| kind == EventType::Delete).await
+}
+
+/// The same for any kind of change.
+pub(crate) async fn changed(store: &Store, range: Range, from: i64, wanted: impl Fn(EventType) -> bool) -> Result<()> {
+    let mut watch = Resuming::new(store.patient(), range, from);
     loop {
         match watch.next().await? {
             Batch::Compacted => return Ok(()),
-            Batch::Events(events) if events.iter().any(|event| event.event_type() == EventType::Delete) => {
-                return Ok(());
-            }
+            Batch::Events(events) if events.iter().any(|event| wanted(event.event_type())) => return Ok(()),
             Batch::Events(_) => {}
         }
     }

@@ -50,24 +50,15 @@ impl Namespace {
             let mut connection = observer.connection();
             let failure = loop {
                 tokio::select! {
-                    change = observer.next() => match change {
-                        Some(first) => {
-                            let mut failure = None;
-                            sender.send_modify(|view| {
-                                // Copied only if somebody looks at the map of before.
-                                let entries = Arc::make_mut(&mut view.entries);
-                                for change in std::iter::once(first).chain(std::iter::from_fn(|| observer.waiting())) {
-                                    match change {
-                                        Ok(change) => apply(entries, &prefix, change),
-                                        Err(error) => failure = Some(error),
-                                    }
-                                }
-                            });
-                            if let Some(error) = failure {
-                                break error;
+                    batch = observer.next_batch() => match batch {
+                        Ok(batch) => sender.send_modify(|view| {
+                            // Copied only if somebody looks at the map of before.
+                            let entries = Arc::make_mut(&mut view.entries);
+                            for change in batch {
+                                apply(entries, &prefix, change);
                             }
-                        }
-                        None => break Error::Stopped,
+                        }),
+                        Err(error) => break error,
                     },
                     Ok(()) = connection.changed() => {
                         let connected = *connection.borrow_and_update();

@@ -110,6 +110,11 @@ impl Election {
         LeaderStream { newest, task: task.abort_handle() }
     }
 
+    /// The prefix of all candidates' keys.
+    pub(crate) fn folder(&self) -> &str {
+        &self.folder
+    }
+
     async fn leader_and_revision(&self) -> Result<(i64, Option<Leader>)> {
         let oldest = GetOptions::new().with_prefix().with_sort(SortTarget::Create, SortOrder::Ascend).with_limit(1);
         let got = self.namespace.store().get(self.folder.as_bytes(), oldest).await?;

@@ -159,6 +159,11 @@ impl Guard {
         self.claim.release().await
     }
 
+    /// The claim, for recipes that release it with something else.
+    pub(crate) fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
     /// Writes the claim's own value, as a leader's.
     pub(crate) async fn set_value(&self, value: Vec<u8>) -> Result<i64> {
         self.check()?;

@@ -20,8 +20,8 @@ use crate::namespace::Namespace;
 use crate::resume::{Batch, Resuming};
 use crate::store::{Range, Store, revision_of};
 
-/// The changes that may wait for a slow reader; then the store's own queue grows.
-const CHANGES_WAITING_MAX: usize = 1024;
+/// The batches of whole revisions that may wait for a slow reader; then the store's own queue grows.
+const BATCHES_WAITING_MAX: usize = 8;
 
 /// Where an observer begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,9 @@ pub enum Change {
 
 /// A running observation; a stream of changes. Dropping it ends it.
 pub struct Observer {
-    changes: mpsc::Receiver<Result<Change>>,
+    batches: mpsc::Receiver<Result<Vec<Change>>>,
+    /// What is left of the batch that is being read.
+    rest: std::vec::IntoIter<Change>,
     connected: watch::Receiver<bool>,
     revision: i64,
     task: AbortHandle,
@@ -173,13 +175,13 @@ impl Observer {
         known: BTreeMap<Vec<u8>, i64>,
         first: Vec<Change>,
     ) -> Self {
-        let (sender, changes) = mpsc::channel(CHANGES_WAITING_MAX);
+        let (sender, batches) = mpsc::channel(BATCHES_WAITING_MAX);
         let store = namespace.store().patient();
         let watch = Resuming::new(store.clone(), range.clone(), revision + 1);
         let connected = watch.connected();
-        let observation = Observation { namespace: namespace.clone(), store, range, known, watch, changes: sender };
+        let observation = Observation { namespace: namespace.clone(), store, range, known, watch, batches: sender };
         let task = tokio::spawn(observation.run(first)).abort_handle();
-        Self { changes, connected, revision, task }
+        Self { batches, rest: Vec::new().into_iter(), connected, revision, task }
     }
 
     /// The next change; none after an error. Dropping the future loses nothing.
@@ -187,12 +189,12 @@ impl Observer {
     /// # Errors
     /// The store ends the watch for good. Nothing follows.
     pub async fn next(&mut self) -> Option<Result<Change>> {
-        self.changes.recv().await
+        std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
 
-    /// A change that is here already.
-    pub(crate) fn waiting(&mut self) -> Option<Result<Change>> {
-        self.changes.try_recv().ok()
+    /// The next changes, with all of each revision.
+    pub(crate) async fn next_batch(&mut self) -> Result<Vec<Change>> {
+        self.batches.recv().await.unwrap_or(Err(Error::Stopped))
     }
 
     /// The revision before the first one observed.
@@ -218,7 +220,16 @@ impl Stream for Observer {
     type Item = Result<Change>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.changes.poll_recv(context)
+        loop {
+            if let Some(change) = self.rest.next() {
+                return Poll::Ready(Some(Ok(change)));
+            }
+            match std::task::ready!(self.batches.poll_recv(context)) {
+                Some(Ok(batch)) => self.rest = batch.into_iter(),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
     }
 }
 
@@ -236,7 +247,7 @@ struct Observation {
     /// The keys that live, with the revision of each value.
     known: BTreeMap<Vec<u8>, i64>,
     watch: Resuming,
-    changes: mpsc::Sender<Result<Change>>,
+    batches: mpsc::Sender<Result<Vec<Change>>>,
 }
 
 /// The reader is gone.
@@ -249,7 +260,7 @@ impl Observation {
             Err(Unheard) => return,
         };
         if let Some(error) = ended {
-            let _ = self.changes.send(Err(error)).await;
+            let _ = self.batches.send(Err(error)).await;
         }
     }
 
@@ -306,10 +317,10 @@ impl Observation {
     }
 
     async fn report(&self, changes: Vec<Change>) -> std::result::Result<(), Unheard> {
-        for change in changes {
-            self.changes.send(Ok(change)).await.map_err(|_| Unheard)?;
+        if changes.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.batches.send(Ok(changes)).await.map_err(|_| Unheard)
     }
 }
 
