@@ -16,8 +16,8 @@ const RECIPES: &str = "crates/client/Cargo.toml";
 /// The workspace of the coverage-guided targets. It needs a C++ compiler, and is only held to rustfmt.
 const FUZZ: &str = "fuzz/Cargo.toml";
 
-/// The programs that the command line's golden cases run against: real etcd, from which they were recorded.
-const GOLDEN_SERVERS: [&str; 1] = ["etcd-peer"];
+/// The programs that the command line's golden cases run against: real etcd, from which they were recorded, and ours.
+const GOLDEN_SERVERS: [&str; 2] = ["etcd-peer", "etcd"];
 
 /// `cargo xtask test --quick`
 pub(crate) fn test_quick() -> Result<Total> {

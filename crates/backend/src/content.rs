@@ -62,6 +62,8 @@ pub struct Content {
     pub removed_members: Vec<u64>,
     /// The cluster's version; empty: none was set.
     pub cluster_version: String,
+    /// The version that the cluster goes down to; empty: it does not.
+    pub downgrade_target: String,
     /// Users and roles; `None`: there were never any.
     pub auth: Option<AuthRecord>,
 }
@@ -76,7 +78,10 @@ impl Content {
             consistent_index: checkpoint.applied_index,
             term: checkpoint.applied_term,
             conf_state: checkpoint.conf_state.clone(),
-            storage_version: schema::STORAGE_VERSION_WRITTEN.to_owned(),
+            storage_version: match checkpoint.cluster_version.as_str() {
+                "" => schema::STORAGE_VERSION_WRITTEN.to_owned(),
+                decided => decided.to_owned(),
+            },
             scheduled_compact_revision: checkpoint.compact_revision,
             finished_compact_revision: compacted_revision,
             leases: checkpoint.leases.iter().map(|lease| (lease.id, lease.ttl_s)).collect(),
@@ -84,6 +89,7 @@ impl Content {
             members: checkpoint.members.clone(),
             removed_members: checkpoint.removed_members.clone(),
             cluster_version: checkpoint.cluster_version.clone(),
+            downgrade_target: checkpoint.downgrade_target.clone(),
             auth: checkpoint.auth.clone(),
         }
     }
@@ -136,6 +142,8 @@ impl Content {
                     while let Some((key, value)) = pairs.next()? {
                         if key == schema::CLUSTER_VERSION.as_bytes() {
                             content.cluster_version = String::from_utf8_lossy(value).into_owned();
+                        } else if key == schema::DOWNGRADE.as_bytes() {
+                            content.downgrade_target = schema::parse_downgrade(value).unwrap_or_default();
                         }
                     }
                 }
@@ -221,6 +229,9 @@ impl Content {
             }
             schema::CLUSTER if !self.cluster_version.is_empty() => {
                 pairs.insert(schema::CLUSTER_VERSION.into(), self.cluster_version.clone().into_bytes());
+                if !self.downgrade_target.is_empty() {
+                    pairs.insert(schema::DOWNGRADE.into(), schema::downgrade_json(&self.downgrade_target));
+                }
             }
             schema::AUTH => {
                 let revision = self.auth.as_ref().map_or(1, |auth| auth.revision);

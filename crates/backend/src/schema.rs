@@ -43,6 +43,8 @@ pub const SCHEDULED_COMPACT: &str = "scheduledCompactRev";
 pub const FINISHED_COMPACT: &str = "finishedCompactRev";
 /// In the bucket of the cluster.
 pub const CLUSTER_VERSION: &str = "clusterVersion";
+/// In the bucket of the cluster.
+pub const DOWNGRADE: &str = "downgrade";
 /// In the bucket of authentication.
 pub const AUTH_ENABLED: &str = "authEnabled";
 /// In the bucket of authentication.
@@ -148,6 +150,26 @@ pub fn parse_member(json: &[u8]) -> Option<Member> {
     Some(Member { id, name, peer_ur_ls: peer_urls.unwrap_or_default(), client_ur_ls: client_urls, is_learner })
 }
 
+#[derive(Serialize, Deserialize)]
+struct DowngradeJson {
+    #[serde(rename = "target-version", default)]
+    target_version: String,
+    #[serde(default)]
+    enabled: bool,
+}
+
+/// A downgrade that is under way, as etcd writes it.
+pub fn downgrade_json(target_version: &str) -> Vec<u8> {
+    let downgrade = DowngradeJson { target_version: target_version.to_owned(), enabled: true };
+    serde_json::to_vec(&downgrade).expect("a map with names as keys")
+}
+
+/// The version that a cluster goes down to; `None`: it does not, or the value cannot be read.
+pub fn parse_downgrade(json: &[u8]) -> Option<String> {
+    let downgrade: DowngradeJson = serde_json::from_slice(json).ok()?;
+    downgrade.enabled.then_some(downgrade.target_version)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,5 +212,9 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&json), r#"{"voters":[3,18446744073709551615],"auto_leave":false}"#);
         assert_eq!(parse_conf_state(&json), Some(conf_state));
         assert_eq!(parse_conf_state(b"7"), None);
+        let json = downgrade_json("3.6.0");
+        assert_eq!(String::from_utf8_lossy(&json), r#"{"target-version":"3.6.0","enabled":true}"#);
+        assert_eq!(parse_downgrade(&json).as_deref(), Some("3.6.0"));
+        assert_eq!(parse_downgrade(br#"{"target-version":"","enabled":false}"#), None);
     }
 }

@@ -105,6 +105,7 @@ fn make(
         checkpoint.conf_state = Some(conf_state.clone());
         // The first leader says which version its cluster speaks.
         checkpoint.cluster_version = String::new();
+        checkpoint.downgrade_target = String::new();
         if let Some((index, term)) = plan.position {
             (checkpoint.applied_index, checkpoint.applied_term) = (index, term);
         }

@@ -7,6 +7,7 @@
 use crate::api::{ClientSurface, ClusterView, PortSettings};
 use crate::auth::Authenticator;
 use crate::backend::{Backend, BackendParts, Clock, Identity, Limits, StatusBoard};
+use crate::cluster_version;
 use crate::compactor;
 use crate::config::{Address, Config, InitialClusterState};
 use crate::connection::Traffic;
@@ -38,7 +39,7 @@ use quorate_node::api::{Input, NodeConfig, NodeStatus, StorePoint};
 use quorate_node::wal::{self, Wal, WalConfig};
 use quorate_proto::etcdserverpb::Member;
 use quorate_proto::quoratepb::command::Operation;
-use quorate_proto::quoratepb::{ClusterVersionSet, ConfState, MemberPublish};
+use quorate_proto::quoratepb::{ConfState, MemberPublish};
 use quorate_store::disk::Disk;
 use quorate_store::reader::StoreStats;
 use quorate_store::store::{Bootstrap, Store, StoreConfig};
@@ -539,8 +540,14 @@ async fn run_member(
         served.push(Served::new(&listener, traffic));
         tokio::spawn(accept_clients(listener, traffic, surface.clone(), room.clone(), stopped.clone()));
     }
+    let downgrade_check = config.operability.downgrade_check;
     let publishing = tokio::spawn(become_ready(running.backend.clone(), config, served, greeting));
-    let cluster_version = tokio::spawn(set_cluster_version(running.backend.clone()));
+    let cluster_version = tokio::spawn(cluster_version::run(running.backend.clone(), running.transport.clone()));
+    if !downgrade_check.is_zero() {
+        let checking =
+            cluster_version::run_downgrade_check(running.backend.clone(), running.transport.clone(), downgrade_check);
+        tokio::spawn(checking);
+    }
 
     let removal = running.transport.config().removal.clone();
     tokio::select! {
@@ -672,23 +679,5 @@ async fn become_ready(backend: Backend, config: Config, served: Vec<Served>, gre
             config.data_dir.display()
         );
         println!("Try:  quorate ctl --endpoints={endpoint} put greeting hello   then   quorate ctl get greeting");
-    }
-}
-
-/// The first leader names the version that the cluster speaks.
-async fn set_cluster_version(backend: Backend) {
-    let mut status = backend.subscribe_status();
-    while backend.reader().cluster_version().is_empty() {
-        if status.wait_for(|status| status.leader != 0).await.is_err() {
-            return;
-        }
-        if backend.status().leader == backend.identity().member_id {
-            let version = ClusterVersionSet { version: crate::version::STORAGE.to_owned() };
-            if backend.propose(None, Operation::ClusterVersionSet(version)).await.is_ok() {
-                tracing::info!("cluster-version" = crate::version::STORAGE, "set initial cluster version");
-                return;
-            }
-        }
-        tokio::time::sleep(RETRY_PAUSE).await;
     }
 }

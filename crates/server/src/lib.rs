@@ -4,6 +4,7 @@ pub mod api;
 pub mod auth;
 pub mod backend;
 pub mod boot;
+mod cluster_version;
 mod compactor;
 pub mod config;
 pub mod connection;

@@ -2,6 +2,7 @@
 
 use crate::auth::{Act, Changed};
 use crate::change::Change;
+use crate::downgrade;
 use crate::error::{DiskError, Error};
 use crate::outcome::{LeaseChange, Outcome, Reply, ReplyBody};
 use crate::range::KeyRange;
@@ -98,6 +99,7 @@ impl Applier<'_> {
             Some(Operation::LeaseExpire(request)) => self.expire(request),
             Some(Operation::Alarm(request)) => Ok(self.alarm(request)),
             Some(Operation::MemberPublish(request)) => Ok(self.publish(request)),
+            Some(Operation::DowngradeSet(request)) => self.set_downgrade(&request.target),
             Some(Operation::ClusterVersionSet(request)) => {
                 self.state.cluster_version.clone_from(&request.version);
                 self.state.v2.note_version();
@@ -266,6 +268,18 @@ impl Applier<'_> {
         ReplyBody::Done
     }
 
+    fn set_downgrade(&mut self, target: &str) -> Result<ReplyBody, Failure> {
+        let state = &mut *self.state;
+        if !target.is_empty() {
+            downgrade::check(&state.cluster_version, &state.downgrade_target, target)?;
+        } else if state.downgrade_target.is_empty() {
+            return Err(Error::NoInflightDowngrade.into());
+        }
+        state.downgrade_target.replace_range(.., target);
+        state.digest(&[&[0x41], target.as_bytes()].concat());
+        Ok(ReplyBody::Done)
+    }
+
     fn publish(&mut self, request: &MemberPublish) -> ReplyBody {
         if let Some(member) = self.state.members.get_mut(request.member_id) {
             member.name.clone_from(&request.name);
@@ -294,6 +308,7 @@ fn touches_data(operation: &Operation) -> bool {
         | Operation::Alarm(_)
         | Operation::MemberPublish(_)
         | Operation::ClusterVersionSet(_)
+        | Operation::DowngradeSet(_)
         | Operation::AuthEnable(_)
         | Operation::AuthDisable(_)
         | Operation::AuthUserAdd(_)

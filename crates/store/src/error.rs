@@ -51,6 +51,18 @@ pub enum Error {
     /// The change would leave too few members that ever started, or none.
     #[error("etcdserver: re-configuration failed due to not enough started members")]
     NotEnoughStartedMembers,
+    /// The cluster's version is not decided.
+    #[error("etcdserver: cluster version not found during downgrade")]
+    ClusterVersionUnavailable,
+    /// A cluster goes down by one minor version at a time.
+    #[error("etcdserver: invalid downgrade target version")]
+    InvalidDowngradeTarget,
+    /// It goes down already.
+    #[error("etcdserver: cluster has a downgrade job in progress")]
+    DowngradeInProcess,
+    /// There is nothing to cancel.
+    #[error("etcdserver: no inflight downgrade job")]
+    NoInflightDowngrade,
 }
 
 /// What opening, reading or writing the member's own files can come to. The member stops; the text says which file,

@@ -7,6 +7,7 @@ pub mod auth;
 mod change;
 mod compaction;
 pub mod disk;
+pub mod downgrade;
 mod encode;
 pub mod error;
 pub mod export;

@@ -5,7 +5,7 @@
 use quorate_proto::quoratepb::command::Operation;
 
 /// Names of the kinds, by their number.
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 23] = [
     "Put",
     "DeleteRange",
     "Txn",
@@ -27,6 +27,7 @@ const NAMES: [&str; 22] = [
     "AuthRoleDelete",
     "AuthRoleGrantPermission",
     "AuthRoleRevokePermission",
+    "DowngradeInfoSet",
     OTHER_NAME,
 ];
 const COMPACTION: usize = 3;
@@ -103,6 +104,7 @@ fn kind(operation: Option<&Operation>) -> usize {
         Some(Operation::AuthRoleDelete(_)) => 18,
         Some(Operation::AuthRoleGrantPermission(_)) => 19,
         Some(Operation::AuthRoleRevokePermission(_)) => 20,
+        Some(Operation::DowngradeSet(_)) => 21,
         // Kinds that nobody measures apart.
         _ => OTHER,
     }

@@ -5,6 +5,7 @@
 //! for by number, says that it is compacted.
 
 use crate::auth::{Act, AuthError, AuthView};
+use crate::downgrade;
 use crate::encode::{self, KeyValueParts, TAG_RANGE_KVS, put_key_value, put_varint, varint_length};
 use crate::error::Error;
 use crate::hash;
@@ -598,6 +599,17 @@ impl StoreReader {
     /// The cluster version, for example "3.7.0"; empty before the first leader set it.
     pub fn cluster_version(&self) -> String {
         self.core.state.read().cluster_version.clone()
+    }
+
+    /// The version that the cluster goes down to, for example "3.6.0"; empty: it does not.
+    pub fn downgrade_target(&self) -> String {
+        self.core.state.read().downgrade_target.clone()
+    }
+
+    /// Whether a downgrade to this version could begin.
+    pub fn check_downgrade(&self, target: &str) -> Result<(), Error> {
+        let state = self.core.state.read();
+        downgrade::check(&state.cluster_version, &state.downgrade_target, target)
     }
 
     /// Reads a node of the v2 tree as of what is applied: the tree's index, and the node or why not. `now_ns` is what

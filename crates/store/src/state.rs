@@ -32,6 +32,8 @@ pub(crate) struct State {
     pub(crate) alarms: BTreeSet<(u64, i32)>,
     pub(crate) members: Membership,
     pub(crate) cluster_version: String,
+    /// Empty: no downgrade is under way.
+    pub(crate) downgrade_target: String,
     /// Users and roles; [`Core::set_auth`] shares what it is set to.
     pub(crate) auth: Arc<AuthView>,
     /// etcd's v2 keys.

@@ -75,9 +75,7 @@ func TestAuth(t *testing.T) {
 		DoScrubbed(s, sizes, s.Maintenance.Status, &pb.StatusRequest{})
 		Do(s, s.Maintenance.MoveLeader, &pb.MoveLeaderRequest{TargetID: 4711})
 		DoScrubbed(s, own, s.Cluster.MemberList, &pb.MemberListRequest{})
-		if s.Serves("/etcdserverpb.Cluster/MemberRemove") {
-			Do(s, s.Cluster.MemberRemove, &pb.MemberRemoveRequest{ID: 4711})
-		}
+		Do(s, s.Cluster.MemberRemove, &pb.MemberRemoveRequest{ID: 4711})
 		Do(s, s.Cluster.MemberAdd, &pb.MemberAddRequest{PeerURLs: []string{"nonsense"}})
 		Do(s, s.Auth.AuthStatus, &pb.AuthStatusRequest{})
 		Do(s, s.Auth.UserList, &pb.AuthUserListRequest{})

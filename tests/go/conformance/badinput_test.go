@@ -26,15 +26,11 @@ func raw(s *Side, method string, body []byte) {
 	ctx, cancel := s.Context()
 	defer cancel()
 	var reply []byte
-	ask := func() error { return s.Server.Conn().Invoke(ctx, method, &body, &reply, grpc.ForceCodec(rawCodec{})) }
 	shown := fmt.Sprintf("%d bytes", len(body))
 	if len(body) < 100 {
 		shown = fmt.Sprintf("%x", body)
 	}
-	// What cannot be read is refused as such, whether or not the method is served.
-	if len(body) > 0 || !s.Refuses(method, method+" "+shown, ask) {
-		s.Note(method+" "+shown, errorText(ask()))
-	}
+	s.Note(method+" "+shown, errorText(s.Server.Conn().Invoke(ctx, method, &body, &reply, grpc.ForceCodec(rawCodec{}))))
 }
 
 // Offsets and Go's own wording behind a parser's message are an implementation's, the rest is the contract.

@@ -175,16 +175,9 @@ func TestMaintenance(t *testing.T) {
 			Do(s, s.Maintenance.MoveLeader, &pb.MoveLeaderRequest{})
 		}},
 		{"downgrade", func(_ *testing.T, s *Side) {
-			for _, version := range []string{"", "3.6", "3.6.0", "3.7.0", "3.5.0", "2.0.0", "nonsense", "9.9.9"} {
-				Do(s, s.Maintenance.Downgrade, &pb.DowngradeRequest{Action: pb.DowngradeRequest_VALIDATE, Version: version})
-			}
-			Do(s, s.Maintenance.Downgrade, &pb.DowngradeRequest{Action: pb.DowngradeRequest_CANCEL})
-			Do(s, s.Maintenance.Downgrade, &pb.DowngradeRequest{Action: 7})
+			downgrade(t, s)
 		}},
 		{"snapshot", func(t *testing.T, s *Side) {
-			if s.Lacks(t, Snapshots) {
-				return
-			}
 			ctx, cancel := s.Context()
 			defer cancel()
 			stream, err := s.Maintenance.Snapshot(ctx, &pb.SnapshotRequest{})

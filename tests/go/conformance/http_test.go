@@ -67,9 +67,6 @@ func compact(text string) string {
 // page records status, the headers that matter, and body.
 func page(t *testing.T, s *Side, method, path, body string, header ...string) string {
 	code, headers, text := ask(t, s, method, path, body, header...)
-	if s.RefusesPath(path, code, text) {
-		return text
-	}
 	shown := identities.ReplaceAllString(compact(text), `"$1":"*"`)
 	if checks := strings.Split(shown, "\n"); strings.HasPrefix(shown, "[") && len(checks) > 1 {
 		// etcd walks its checks in the order of a Go map.

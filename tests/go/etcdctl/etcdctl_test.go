@@ -184,27 +184,11 @@ func (s *session) run(c command) string {
 	return fmt.Sprintf("exit %d\n%s%s", code, s.scrub(text), s.scrub(stderr.Text()))
 }
 
-// refusal is what a command must fail with against our server, "" if it is to be compared: a method of the harness's list
-// of what is not served.
-func (s *session) refusal(c command) string {
-	if method := UnservedCommand(s.t, c.words()); method != "" && !c.fails {
-		return "code = Unimplemented desc = method " + method + " not implemented"
-	}
-	return ""
-}
-
 // compare runs the same commands in two sessions at the same time.
 func compare(t *testing.T, peer, ours *session, commands []command) {
 	t.Helper()
 	for _, c := range commands {
 		t.Run(strings.ReplaceAll(c.args, "/", "_"), func(t *testing.T) {
-			if text := ours.refusal(c); text != "" {
-				// The peer is not asked: what it would keep of it, ours has not.
-				if got := ours.run(c); !strings.Contains(got, text) || strings.HasPrefix(got, "exit 0") {
-					t.Errorf("etcdctl %s is to fail with %q:\n%s", c.args, text, got)
-				}
-				return
-			}
 			var wait sync.WaitGroup
 			var expected, got string
 			wait.Go(func() { expected = peer.run(c) })

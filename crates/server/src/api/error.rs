@@ -42,6 +42,14 @@ impl From<Error> for Status {
             Error::NotEnoughStartedMembers => {
                 (Code::Unknown, "etcdserver: re-configuration failed due to not enough started members")
             }
+            Error::ClusterVersionUnavailable => {
+                (Code::FailedPrecondition, "etcdserver: cluster version not found during downgrade")
+            }
+            Error::InvalidDowngradeTarget => (Code::InvalidArgument, "etcdserver: invalid downgrade target version"),
+            Error::DowngradeInProcess => {
+                (Code::FailedPrecondition, "etcdserver: cluster has a downgrade job in progress")
+            }
+            Error::NoInflightDowngrade => (Code::FailedPrecondition, "etcdserver: no inflight downgrade job"),
         };
         Self::new(code, text)
     }
@@ -99,12 +107,10 @@ pub(crate) const NAME_TOO_LONG: Status = fixed(Code::InvalidArgument, "etcdserve
 pub(crate) const LEARNER_NOT_READY: Status =
     fixed(Code::FailedPrecondition, "etcdserver: can only promote a learner member which is in sync with leader");
 pub(crate) const MEMBER_BAD_URLS: Status = fixed(Code::InvalidArgument, "etcdserver: given member URLs are invalid");
+pub(crate) const WRONG_DOWNGRADE_VERSION: Status =
+    fixed(Code::InvalidArgument, "etcdserver: wrong downgrade target version format");
+pub(crate) const UNKNOWN_METHOD: Status = fixed(Code::Unknown, "etcdserver: unknown method");
 pub(crate) const UNHEALTHY: Status = fixed(Code::Unavailable, "etcdserver: unhealthy cluster");
-
-/// A method that this server does not have, in the words of gRPC-Go's generated code.
-pub(crate) fn not_implemented(method: &str) -> Status {
-    Status::new(Code::Unimplemented, format!("method {method} not implemented"))
-}
 
 #[cfg(test)]
 mod tests {
@@ -127,6 +133,10 @@ mod tests {
             (Error::MemberNotLearner, Code::FailedPrecondition),
             (Error::TooManyLearners, Code::FailedPrecondition),
             (Error::NotEnoughStartedMembers, Code::Unknown),
+            (Error::ClusterVersionUnavailable, Code::FailedPrecondition),
+            (Error::InvalidDowngradeTarget, Code::InvalidArgument),
+            (Error::DowngradeInProcess, Code::FailedPrecondition),
+            (Error::NoInflightDowngrade, Code::FailedPrecondition),
         ] {
             let text = error.to_string();
             assert_eq!(Status::from(CallError::Store(error)), Status::new(code, text));

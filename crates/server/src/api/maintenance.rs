@@ -5,6 +5,7 @@ use crate::api::header::header_only;
 use crate::api::kv::unexpected;
 use crate::api::method::Method;
 use crate::api::{Call, ClientSurface};
+use crate::cluster_version;
 use crate::config::duration;
 use crate::grpc::request::framed;
 use crate::grpc::status::{Code, Status};
@@ -71,6 +72,7 @@ pub(super) fn status(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes
     // Before the commit index, which must not lie behind it.
     let applied_index = reader.applied_index();
     let node = surface.backend.status();
+    let downgrade_target = reader.downgrade_target();
     let mut errors = Vec::new();
     if node.leader == 0 {
         errors.push(NO_LEADER.message.into_owned());
@@ -87,9 +89,9 @@ pub(super) fn status(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes
         errors,
         db_size_in_use: stats.live_bytes as i64,
         is_learner: node.is_learner,
-        storage_version: version::STORAGE.to_owned(),
+        storage_version: cluster_version::storage(&reader.cluster_version()).to_owned(),
         db_size_quota: surface.backend.limits().quota_bytes as i64,
-        downgrade_info: Some(DowngradeInfo::default()),
+        downgrade_info: Some(DowngradeInfo { enabled: !downgrade_target.is_empty(), target_version: downgrade_target }),
     }))
 }
 

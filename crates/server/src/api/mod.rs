@@ -6,6 +6,7 @@ pub(crate) mod auth;
 mod checks;
 mod client;
 pub(crate) mod cluster;
+mod downgrade;
 mod election;
 mod ending;
 mod error;
@@ -44,7 +45,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use method::{JudgedBy, Kind, Method, service_exists};
 use quorate_proto::Message;
-use quorate_proto::etcdserverpb::{DowngradeRequest, ResponseHeader};
+use quorate_proto::etcdserverpb::ResponseHeader;
 use quorate_proto::quoratepb::command::Operation;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -493,12 +494,6 @@ impl Call {
         Ok(())
     }
 
-    /// A method without a service judges its request all the same.
-    fn not_implemented<M: Message + Default>(&self, bytes: Bytes) -> Result<Bytes, Status> {
-        self.surface.decode::<M>(self.method, bytes)?;
-        Err(error::not_implemented(self.method.name()))
-    }
-
     /// A call that may wait for as long as it likes, but not longer than the server serves.
     async fn unless_stopped(&self, answer: impl Future<Output = Result<Bytes, Status>>) -> Result<Bytes, Status> {
         tokio::select! {
@@ -550,7 +545,7 @@ impl Call {
             Method::Resign => election::resign(self, bytes).await,
             Method::Watch | Method::LeaseKeepAlive => unreachable!("answered before this is asked"),
             Method::Snapshot => return snapshot::snapshot(self, bytes).await,
-            Method::Downgrade => self.not_implemented::<DowngradeRequest>(bytes),
+            Method::Downgrade => downgrade::downgrade(surface, bytes).await,
             Method::AuthEnable => auth::change_as_asked(self, bytes, Operation::AuthEnable).await,
             Method::AuthDisable => auth::change_as_asked(self, bytes, Operation::AuthDisable).await,
             Method::UserAdd => auth::user_add(self, bytes).await,

@@ -5,15 +5,16 @@
 //! piece for [`STALL_MAX`].
 
 use super::{Call, Reply};
+use crate::cluster_version;
 use crate::grpc::body::Chunk;
 use crate::grpc::request::FRAME_HEAD_BYTES;
 use crate::grpc::status::{Code, Status};
-use crate::version;
 use bytes::Bytes;
 use quorate_backend::export::Export;
 use quorate_proto::Message;
 use quorate_proto::etcdserverpb::{SnapshotRequest, SnapshotResponse};
 use quorate_store::error::DiskError;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -48,11 +49,12 @@ pub(super) async fn snapshot(call: &Call, bytes: Bytes) -> Result<Reply, Status>
     };
     let moment = surface.backend.moment().await?;
     let revision = moment.checkpoint().revision;
+    let version = cluster_version::storage(&moment.checkpoint().cluster_version).into();
     let export = tokio::task::spawn_blocking(move || Export::new(&moment)).await;
     let export = export.map_err(|error| ended_early(&error))?.map_err(|error| broken(&error))?;
     tracing::info!("total-bytes" = export.total_bytes(), revision, "sending database snapshot to client");
     let (pieces, taken) = mpsc::channel::<Piece>(PIECES_AHEAD_MAX);
-    tokio::spawn(produce(export, pieces, permit));
+    tokio::spawn(produce(export, version, pieces, permit));
     Ok(Reply::Stream(Box::pin(futures::stream::unfold(Some(taken), |taken| async {
         let mut taken = taken?;
         match taken.recv().await {
@@ -66,13 +68,14 @@ pub(super) async fn snapshot(call: &Call, bytes: Bytes) -> Result<Reply, Status>
 }
 
 /// Makes pieces for as long as they are taken in time.
-async fn produce(mut export: Export, pieces: mpsc::Sender<Piece>, permit: OwnedSemaphorePermit) {
+async fn produce(mut export: Export, version: Arc<str>, pieces: mpsc::Sender<Piece>, permit: OwnedSemaphorePermit) {
     let started = Instant::now();
     let total_bytes = export.total_bytes();
     loop {
+        let its_version = version.clone();
         let made = tokio::task::spawn_blocking(move || {
-            let piece =
-                export.next(PIECE_BYTES).map(|piece| piece.map(|piece| encode(&piece, export.remaining_bytes())));
+            let piece = export.next(PIECE_BYTES);
+            let piece = piece.map(|piece| piece.map(|piece| encode(&piece, export.remaining_bytes(), &its_version)));
             (export, piece)
         });
         let (piece, is_last) = match made.await {
@@ -85,7 +88,7 @@ async fn produce(mut export: Export, pieces: mpsc::Sender<Piece>, permit: OwnedS
                 }
                 continue;
             }
-            Ok((complete, Ok(None))) => (Ok(encode(&complete.sum(), 0)), true),
+            Ok((complete, Ok(None))) => (Ok(encode(&complete.sum(), 0, &version)), true),
         };
         let is_complete = piece.is_ok();
         if hand_over(&pieces, (piece, is_last), STALL_MAX).await && is_complete {
@@ -109,7 +112,7 @@ async fn hand_over(pieces: &mpsc::Sender<Piece>, piece: Piece, stall_max: Durati
 }
 
 /// The messages of a piece, behind which `remaining_bytes` follow.
-fn encode(piece: &[u8], remaining_bytes: u64) -> Chunk {
+fn encode(piece: &[u8], remaining_bytes: u64, version: &str) -> Chunk {
     let mut out = Vec::with_capacity(piece.len() + piece.len() / BLOB_BYTES * 64 + 64);
     let (mut messages, mut left) = (0, piece.len());
     for blob in piece.chunks(BLOB_BYTES) {
@@ -120,7 +123,7 @@ fn encode(piece: &[u8], remaining_bytes: u64) -> Chunk {
             header: None,
             remaining_bytes: remaining_bytes + left as u64,
             blob: Bytes::copy_from_slice(blob),
-            version: version::STORAGE.to_owned(),
+            version: version.to_owned(),
         };
         response.encode(&mut out).expect("a vector has room");
         let length = (out.len() - head - FRAME_HEAD_BYTES) as u32;
@@ -137,7 +140,7 @@ mod tests {
     #[test]
     fn a_piece_becomes_messages_that_count_down() {
         let piece = vec![7; BLOB_BYTES + 5];
-        let chunk = encode(&piece, 100);
+        let chunk = encode(&piece, 100, "3.7.0");
         assert_eq!(chunk.messages, 2);
         let mut rest = &chunk.bytes[..];
         let mut seen = Vec::new();
@@ -155,8 +158,11 @@ mod tests {
     async fn a_caller_that_takes_nothing_is_given_up() {
         let (pieces, mut taken) = mpsc::channel::<Piece>(1);
         let stall_max = Duration::from_millis(1);
-        assert!(hand_over(&pieces, (Ok(encode(b"a", 0)), false), stall_max).await);
-        assert!(!hand_over(&pieces, (Ok(encode(b"b", 0)), false), stall_max).await, "the first one still waits");
+        assert!(hand_over(&pieces, (Ok(encode(b"a", 0, "3.7.0")), false), stall_max).await);
+        assert!(
+            !hand_over(&pieces, (Ok(encode(b"b", 0, "3.7.0")), false), stall_max).await,
+            "the first one still waits"
+        );
         drop(pieces);
         assert!(taken.recv().await.is_some());
         assert!(taken.recv().await.is_none());

@@ -42,6 +42,8 @@ pub struct Operability {
     pub snapshot_catchup_entries: u64,
     /// `--bootstrap-defrag-threshold-megabytes`; 0: not asked for.
     pub bootstrap_defrag_megabytes: u64,
+    /// `--downgrade-check-time`; 0: a downgrade never ends by itself.
+    pub downgrade_check: Duration,
 }
 
 /// Which history is compacted away by itself.
@@ -144,6 +146,7 @@ pub(super) fn resolve(given: &Lookup<'_>, notes: &mut Vec<Note>) -> Result<Opera
         socket_reuse_port: given.switch("socket-reuse-port"),
         snapshot_catchup_entries: given.unsigned("snapshot-catchup-entries"),
         bootstrap_defrag_megabytes: given.unsigned("bootstrap-defrag-threshold-megabytes"),
+        downgrade_check: given.duration("downgrade-check-time"),
     })
 }
 

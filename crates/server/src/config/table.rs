@@ -233,7 +233,7 @@ pub static FLAGS: &[Flag] = &[
     flag(Section::Features, "bootstrap-defrag-threshold-megabytes", Kind::Uint, "0", Standing::Served, "Space to win before a start defragments; there is never any, which a line in the log tells."),
     flag(Section::Features, "max-learners", Kind::Int, "1", Standing::Served, "Learners in a cluster at the most."),
     flag(Section::Features, "compaction-sleep-interval", Kind::Duration, "10ms", Standing::WithoutEffect, "Pause between etcd's steps of compaction."),
-    flag(Section::Features, "downgrade-check-time", Kind::Duration, "5s", Standing::WithoutEffect, "Interval of checking a downgrade."),
+    flag(Section::Features, "downgrade-check-time", Kind::Duration, "5s", Standing::Served, "Interval of looking whether a downgrade is complete; 0: never."),
     flag(Section::Features, "snapshot-catchup-entries", Kind::Uint64, "5000", Standing::Served, "Log entries that etcd keeps for slow followers; Quorate counts bytes, at least 16 MiB of entries."),
     flag(Section::Unsafe, "force-new-cluster", Kind::Bool, "false", Standing::Served, "Makes a one-member cluster of this member's data."),
     flag(Section::Unsafe, "unsafe-no-fsync", Kind::Bool, "false", Standing::Served, "Leaves out every sync: a crash of the machine loses acknowledged writes."),

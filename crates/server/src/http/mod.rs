@@ -11,6 +11,7 @@ pub(crate) use access::{Allowed, HttpSettings};
 pub(crate) use debug::DebugPages;
 
 use crate::api::{ClientSurface, Stopping};
+use crate::cluster_version;
 use crate::connection::ConnectionInfo;
 use crate::gateway;
 use crate::grpc::body::ReplyBody;
@@ -137,14 +138,15 @@ async fn answer_watching(
     })
 }
 
-fn version_text(cluster_version: &str) -> String {
-    let cluster_version = if cluster_version.is_empty() { "not_decided" } else { cluster_version };
+/// `/version`, of clients and of peers.
+pub(crate) fn version_text(cluster_version: &str) -> String {
+    let decided = if cluster_version.is_empty() { "not_decided" } else { cluster_version };
     // Written by hand: the order of the fields is part of the answer.
     format!(
         "{{\"etcdserver\":{},\"etcdcluster\":{},\"storage\":{}}}",
         json!(version::ETCD),
-        json!(cluster_version),
-        json!(version::STORAGE)
+        json!(decided),
+        json!(cluster_version::storage(cluster_version))
     )
 }
 

@@ -3,6 +3,7 @@
 //! Everything counted while serving is an atomic reached through a handle that was resolved once: no name or label is
 //! looked up per call. What others know already (the store's figures, the node's status) is asked when the page is made.
 
+mod cluster_versions;
 mod exposition;
 mod histogram;
 mod page;
@@ -17,6 +18,7 @@ use crate::config::{Features, MetricsDetail};
 use crate::disk::DiskTimes;
 use crate::grpc::status::Code;
 use crate::spans::{OpenSpan, Stages};
+use cluster_versions::ClusterVersions;
 use parking_lot::Mutex;
 use quorate_store::operation_counts::OperationCounts;
 use std::collections::BTreeMap;
@@ -163,6 +165,7 @@ pub struct Metrics {
     methods: Vec<MethodCounters>,
     pub(crate) client_versions: ClientVersions,
     peers: Mutex<BTreeMap<u64, Arc<PeerCounters>>>,
+    pub(crate) cluster_versions: ClusterVersions,
     /// Bytes of gRPC messages from clients.
     pub client_received_bytes: Counter,
     /// Bytes of gRPC messages to clients.
@@ -286,6 +289,7 @@ impl Metrics {
             features,
             methods: Method::ALL.iter().map(method).collect(),
             client_versions: ClientVersions::default(),
+            cluster_versions: ClusterVersions::default(),
             peers: Mutex::default(),
             client_received_bytes: Counter::default(),
             client_sent_bytes: Counter::default(),

@@ -7,6 +7,7 @@ use super::{
     CLUSTER_HEADER, ETCD_CLUSTER_HEADER, FROM_HEADER, PROTOCOL, SNAPSHOT_PATH, STREAM_PATH, TO_HEADER, URLS_HEADER,
     VERSION_HEADER, dial, snapshot,
 };
+use crate::http::version_text;
 use crate::listen::Listener;
 use crate::membership::REMOVED;
 use crate::tls::Stream;
@@ -101,7 +102,7 @@ fn answer(request: Request<Incoming>, transport: &Transport, reader: &StoreReade
 fn answer_to(request: Request<Incoming>, transport: &Transport, reader: &StoreReader) -> Answer {
     match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/members") => json(members_json(reader)),
-        (&Method::GET | &Method::HEAD, "/version") => json(version_json(&reader.cluster_version())),
+        (&Method::GET | &Method::HEAD, "/version") => json(version_text(&reader.cluster_version())),
         (_, "/members" | "/version") => text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n"),
         (&Method::POST, STREAM_PATH) => upgrade(request, transport, reader, Purpose::Messages),
         (&Method::POST, SNAPSHOT_PATH) => upgrade(request, transport, reader, Purpose::Snapshot),
@@ -131,16 +132,6 @@ fn members_json(reader: &StoreReader) -> String {
         })
         .collect();
     format!("[{}]\n", members.join(","))
-}
-
-/// `/version`, as etcd writes it.
-fn version_json(cluster_version: &str) -> String {
-    let cluster = if cluster_version.is_empty() { "not_decided" } else { cluster_version };
-    format!(
-        "{{\"etcdserver\":\"{}\",\"etcdcluster\":\"{cluster}\",\"storage\":\"{}\"}}",
-        crate::version::ETCD,
-        crate::version::STORAGE
-    )
 }
 
 #[derive(Clone, Copy)]

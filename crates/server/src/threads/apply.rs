@@ -9,6 +9,7 @@
 //! replays at most that much.
 
 use crate::backend::CallError;
+use crate::cluster_version::major_minor;
 use crate::config::duration;
 use crate::mailbox::Mailbox;
 use crate::membership::log_changes;
@@ -265,6 +266,10 @@ impl ApplyThread {
             log_changes(config.cluster_id, config.member_id, before, &members);
         }
         self.peers.refresh(&members, |id| reader.is_removed(id));
+        let cluster_version = reader.cluster_version();
+        if !cluster_version.is_empty() {
+            self.metrics.cluster_versions.see(&major_minor(&cluster_version));
+        }
     }
 
     fn checkpoint(&mut self) {

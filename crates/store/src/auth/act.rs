@@ -92,11 +92,12 @@ impl<'a> Act<'a> {
             Operation::LeaseRevoke(request) => Self::LeaseRevoke(request.id),
             Operation::LeaseRenew(request) => Self::LeaseRenew(request.id),
             Operation::Alarm(request) => Self::Alarm(request.action),
-            // A change of members is judged by its method where the call comes in, as in etcd.
+            // A change of members, or of the version, is judged by its method where the call comes in, as in etcd.
             // So is a change of the v2 tree, by v2's users or v3's root.
             Operation::LeaseExpire(_)
             | Operation::MemberPublish(_)
             | Operation::ClusterVersionSet(_)
+            | Operation::DowngradeSet(_)
             | Operation::AuthTokenKeySet(_)
             | Operation::MemberChange(_)
             | Operation::V2Change(_)

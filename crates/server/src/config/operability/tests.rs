@@ -24,6 +24,7 @@ fn without_flags_it_is_watched_as_etcd_is() {
     assert_eq!(given.warning_unary_request_duration, Duration::from_millis(300));
     assert_eq!((given.metrics, given.log_rotation, given.tracing), (MetricsDetail::Basic, None, None));
     assert!(given.listen_metrics_urls.is_empty() && !given.profiling_pages && !given.request_pages);
+    assert_eq!(given.downgrade_check, Duration::from_secs(5));
     assert_eq!((given.snapshot_catchup_entries, given.bootstrap_defrag_megabytes), (5000, 0));
 }
 

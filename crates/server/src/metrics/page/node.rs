@@ -1,6 +1,7 @@
 //! What consensus says of itself, and what this member is.
 
 use crate::api::ClientSurface;
+use crate::cluster_version::major_minor;
 use crate::metrics::exposition::{Exposition, Kind, label};
 use crate::version;
 use quorate_store::operation_counts::OperationCounts;
@@ -115,12 +116,13 @@ pub(super) fn node(out: &mut Exposition, surface: &ClientSurface) {
         [(label("version", version::QUORATE), 1u64)],
     );
     let cluster_version = surface.backend.reader().cluster_version();
-    if let Some((major_minor, _)) = cluster_version.rsplit_once('.') {
+    if !cluster_version.is_empty() {
+        let seen = metrics.cluster_versions.see(&major_minor(&cluster_version));
         out.labelled(
             Kind::Gauge,
             "etcd_cluster_version",
             "Which version is running. 1 for 'cluster_version' label with current cluster version",
-            [(label("cluster_version", major_minor), 1u64)],
+            seen.iter().map(|(version, is_current)| (label("cluster_version", version), u64::from(*is_current))),
         );
     }
 }
