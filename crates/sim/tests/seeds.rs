@@ -109,6 +109,19 @@ fn a_member_with_a_broken_file_refuses_to_start_or_serves_nothing_wrong() {
     assert!(refused > 100, "only {refused} of 250 broken files were noticed");
 }
 
+/// As long as the voters that can run are a quorum, they serve; fewer of them tell nothing wrong.
+#[test]
+fn a_broken_member_among_changing_ones_costs_nothing_while_there_is_a_quorum() {
+    let (mut refused, mut changes) = (0, 0);
+    for seed in 20_500..20_750 {
+        let report = run(seed, Options { rot: true, members: true, ..Options::default() });
+        green(&report, " --rot --members");
+        refused += report.counts.refused_starts;
+        changes += report.counts.changes;
+    }
+    assert!(refused > 100 && changes > 250, "{refused} broken files noticed, {changes} changes");
+}
+
 /// Seeds of bugs in BUGS.md, each red when its fix is taken out. After a change in what seeds draw, find new ones that way.
 #[test]
 fn seeds_that_were_red_stay_green() {
