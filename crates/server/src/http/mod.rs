@@ -1,6 +1,7 @@
 //! Plain HTTP on the client port: health, version, metrics, and the way to the JSON gateway.
 
 mod access;
+mod dashboard;
 mod debug;
 mod health;
 mod path;
@@ -108,6 +109,7 @@ async fn page(surface: &ClientSurface, method: &Method, path: &str, query: &str)
     let found = match answer_watching(surface, method, path, query).await {
         Some(response) => Some(response),
         None if matches!(path, "/version" | "/debug/vars") && method != Method::GET => Some(method_not_allowed()),
+        None if path == dashboard::PATH && surface.http.gateway => Some(dashboard::answer(method)),
         None if path == "/version" => Some(content(JSON, version_text(&surface.backend.reader().cluster_version()))),
         None => debug::answer(surface, path),
     };
