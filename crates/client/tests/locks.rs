@@ -182,7 +182,7 @@ fn example(name: &str, arguments: &[&str]) -> tokio::process::Child {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .spawn()
-        .expect("the example starts")
+        .expect("the example starts: `cargo build --examples` builds it")
 }
 
 fn signal(process: &tokio::process::Child, name: &str) {

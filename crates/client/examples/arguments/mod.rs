@@ -1,5 +1,7 @@
 //! The arguments that all examples share: `--endpoints A,B --namespace NAME --ttl SECONDS`, and what is left.
 
+#![allow(dead_code, reason = "each example uses a part")]
+
 use std::time::Duration;
 
 use quorate_client::{Namespace, Result, SessionOptions};
@@ -45,15 +47,21 @@ impl Arguments {
     }
 
     /// The session that they ask for.
-    #[allow(dead_code, reason = "some examples need none")]
     pub(crate) fn session(&self) -> SessionOptions {
         SessionOptions::ttl(self.ttl)
     }
 
     /// The members' addresses.
-    #[allow(dead_code, reason = "one example needs them")]
     pub(crate) fn endpoints(&self) -> &[String] {
         &self.endpoints
+    }
+}
+
+/// Waits for Ctrl-C.
+pub(crate) async fn interrupted() {
+    // Without signals there is nothing to wait for.
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
