@@ -5,7 +5,7 @@
 
 use futures::future::LocalBoxFuture;
 
-use super::action::{about, check, make_mirror, shell, txn, user, watch};
+use super::action::{about, check, make_mirror, shell, top, txn, user, watch};
 use super::action::{alarm, auth, downgrade, elect, endpoint, kv, lease, lock, maintenance, member, role, snapshot};
 use super::entry::Invocation;
 use super::failure::Failure;
@@ -68,6 +68,7 @@ static OWN_ROOT: Command<Action> = Command {
             MAKE_MIRROR,
             MAN,
             OPTIONS,
+            TOP,
             VERSION,
         ],
     )
@@ -777,6 +778,18 @@ const MAN: Command<Action> = Command {
     flags: &[Flag::new("dir", Kind::Text, "Folder to write the manual pages to").or("man").offering(Hint::File)],
     lesson: "PROGRAM man --dir=/usr/local/share/man/man1",
     ..Command::leaf("man [options]", "Writes manual pages, one for each command", |run| Box::pin(shell::man(run)))
+};
+
+const TOP: Command<Action> = Command {
+    group: CLUSTER,
+    flags: &[
+        Flag::new("interval", Kind::Duration, "Time between two looks").or("2s"),
+        Flag::new("once", Kind::Bool, "Look twice, print once and end"),
+    ],
+    lesson: "PROGRAM top\nPROGRAM top --once\nPROGRAM top --interval=10s -w json",
+    ..Command::leaf("top [options]", "Shows members, rates, latencies and alarms, again and again", |run| {
+        Box::pin(top::top(run))
+    })
 };
 
 const OPTIONS: Command<Action> = Command {

@@ -25,6 +25,7 @@ pub(crate) mod queue;
 pub(crate) mod role;
 pub(crate) mod shell;
 pub(crate) mod snapshot;
+pub(crate) mod top;
 pub(crate) mod txn;
 pub(crate) mod user;
 pub(crate) mod watch;
