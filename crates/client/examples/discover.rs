@@ -18,7 +18,7 @@ async fn main() -> Result<(), Error> {
                     return Err(error);
                 }
             }
-            () = arguments::interrupted() => return Ok(()),
+            () = arguments.interrupted() => return Ok(()),
         }
     }
 }

@@ -12,7 +12,7 @@ async fn main() -> Result<(), Error> {
     let session = Session::open(&namespace, arguments.session()).await?;
     let entered = namespace.double_barrier(&arguments.rest[0], count)?.enter(&session).await?;
     println!("entered");
-    arguments::interrupted().await;
+    arguments.interrupted().await;
     entered.leave().await?;
     println!("left");
     session.close().await

@@ -17,7 +17,7 @@ async fn main() -> Result<(), Error> {
                 Status::Leader(leadership) => println!("leader, token {}", leadership.token()),
                 Status::Follower => println!("follower"),
             },
-            () = arguments::interrupted() => break,
+            () = arguments.interrupted() => break,
         }
     }
     candidate.stop().await;

@@ -10,7 +10,7 @@ async fn main() -> Result<(), Error> {
     let namespace = arguments.connect().await?;
     let presence = namespace.presence(&arguments.rest[0], arguments.rest[1].as_str(), arguments.session())?;
     println!("present at revision {}", presence.present().await?);
-    arguments::interrupted().await;
+    arguments.interrupted().await;
     presence.stop().await;
     println!("gone");
     Ok(())

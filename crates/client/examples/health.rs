@@ -9,6 +9,7 @@ use quorate_client::{ClusterHealth, Error, HealthMonitor, connect_options};
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let arguments = arguments::Arguments::read("health [SECONDS]", 0);
+    arguments.listen().await;
     let monitor = HealthMonitor::new(arguments.endpoints(), connect_options())?;
     let Some(seconds) = arguments.rest.first() else {
         print(&monitor.check().await);
@@ -19,7 +20,7 @@ async fn main() -> Result<(), Error> {
     loop {
         tokio::select! {
             health = answers.next() => print(&health?),
-            () = arguments::interrupted() => return Ok(()),
+            () = arguments.interrupted() => return Ok(()),
         }
     }
 }

@@ -24,7 +24,7 @@ async fn main() -> Result<(), Error> {
                     println!("{}", entry.value_text());
                 }
             }
-            () = arguments::interrupted() => return Ok(()),
+            () = arguments.interrupted() => return Ok(()),
         }
     }
 }

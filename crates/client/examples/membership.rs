@@ -19,7 +19,7 @@ async fn main() -> Result<(), Error> {
                     return Err(error);
                 }
             }
-            () = arguments::interrupted() => break,
+            () = arguments.interrupted() => break,
         }
     }
     membership.leave().await;

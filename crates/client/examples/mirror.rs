@@ -14,6 +14,6 @@ async fn main() -> Result<(), Error> {
     println!("equal at revision {}", mirror.progress().revision);
     tokio::select! {
         ended = mirror.reached(i64::MAX) => ended,
-        () = arguments::interrupted() => Ok(()),
+        () = arguments.interrupted() => Ok(()),
     }
 }

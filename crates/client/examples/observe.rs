@@ -21,7 +21,7 @@ async fn main() -> Result<(), Error> {
                 Change::Delete { path, revision } => println!("{revision} -{}", String::from_utf8_lossy(&path)),
                 Change::Compacted { after, until } => println!("lost {after} to {until}; the difference:"),
             },
-            () = arguments::interrupted() => return Ok(()),
+            () = arguments.interrupted() => return Ok(()),
         }
     }
 }

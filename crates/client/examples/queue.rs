@@ -23,7 +23,7 @@ async fn main() -> Result<(), Error> {
                 println!("did {}", String::from_utf8_lossy(job.value()));
                 job.done().await?;
             }
-            () = arguments::interrupted() => return session.close().await,
+            () = arguments.interrupted() => return session.close().await,
         }
     }
 }

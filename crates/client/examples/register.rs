@@ -19,7 +19,7 @@ async fn main() -> Result<(), Error> {
                 Standing::Absent => println!("lost, coming back"),
                 Standing::Taken { by_lease } => println!("taken by lease {by_lease:x}, waiting"),
             },
-            () = arguments::interrupted() => break,
+            () = arguments.interrupted() => break,
         }
     }
     registration.deregister().await;

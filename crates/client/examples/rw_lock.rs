@@ -16,7 +16,7 @@ async fn main() -> Result<(), Error> {
     };
     println!("held, token {}", held.token());
     // What the lock protects goes into `run`: it is dropped when the lock is lost.
-    held.run(arguments::interrupted()).await?;
+    held.run(arguments.interrupted()).await?;
     held.release().await?;
     println!("released");
     session.close().await

@@ -12,7 +12,7 @@ async fn main() -> Result<(), Error> {
     let session = Session::open(&namespace, arguments.session()).await?;
     let permit = namespace.semaphore(&arguments.rest[0], limit).await?.acquire(&session).await?;
     println!("held, token {}", permit.token());
-    permit.run(arguments::interrupted()).await?;
+    permit.run(arguments.interrupted()).await?;
     permit.release().await?;
     println!("released");
     session.close().await

@@ -2,9 +2,12 @@
 
 #![allow(dead_code, reason = "each example uses a part")]
 
+use std::future::{Future, poll_fn};
+use std::task::Poll;
 use std::time::Duration;
 
 use quorate_client::{Namespace, Result, SessionOptions};
+use tokio::sync::watch;
 
 /// What the examples were called with.
 pub(crate) struct Arguments {
@@ -13,6 +16,7 @@ pub(crate) struct Arguments {
     ttl: Duration,
     /// What stands after the flags.
     pub(crate) rest: Vec<String>,
+    interrupt: watch::Sender<bool>,
 }
 
 impl Arguments {
@@ -23,6 +27,7 @@ impl Arguments {
             namespace: "example".to_owned(),
             ttl: Duration::from_secs(10),
             rest: Vec::new(),
+            interrupt: watch::Sender::new(false),
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
@@ -43,7 +48,29 @@ impl Arguments {
 
     /// The namespace that they name.
     pub(crate) async fn connect(&self) -> Result<Namespace> {
+        self.listen().await;
         Namespace::connect(&self.endpoints, &self.namespace).await
+    }
+
+    /// Listens for Ctrl-C from here on: before anything is held that it has to release.
+    pub(crate) async fn listen(&self) {
+        let mut interrupt = Box::pin(tokio::signal::ctrl_c());
+        // The first poll takes the signal over.
+        let first = poll_fn(|context| Poll::Ready(interrupt.as_mut().poll(context))).await;
+        if first.is_pending() {
+            let sender = self.interrupt.clone();
+            tokio::spawn(async move {
+                if interrupt.await.is_ok() {
+                    sender.send_replace(true);
+                }
+            });
+        }
+    }
+
+    /// Waits for Ctrl-C.
+    pub(crate) async fn interrupted(&self) {
+        // This value is the sender, so the channel does not close.
+        let _ = self.interrupt.subscribe().wait_for(|interrupted| *interrupted).await;
     }
 
     /// The session that they ask for.
@@ -54,14 +81,6 @@ impl Arguments {
     /// The members' addresses.
     pub(crate) fn endpoints(&self) -> &[String] {
         &self.endpoints
-    }
-}
-
-/// Waits for Ctrl-C.
-pub(crate) async fn interrupted() {
-    // Without signals there is nothing to wait for.
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
     }
 }
 
