@@ -69,8 +69,9 @@ async function freeAddress() {
 
 /** One member: a process, its folder, its addresses. It keeps folder and addresses over kill and start. */
 class Server {
-  static async create(binary, name) {
+  static async create(binary, name, flags) {
     const server = new Server();
+    server.flags = flags;
     server.name = name;
     server.binary = binary;
     server.folder = fs.mkdtempSync(path.join(os.tmpdir(), 'quorate-node-'));
@@ -87,7 +88,7 @@ class Server {
     this.process = spawn('setpriv', [
       '--pdeathsig', 'KILL', '--', this.binary, '--name', this.name, '--data-dir', path.join(this.folder, 'data'),
       '--listen-client-urls', client, '--advertise-client-urls', client,
-      '--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer, '--initial-cluster', cluster,
+      '--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer, '--initial-cluster', cluster, ...this.flags,
     ], { stdio: ['ignore', log, log] });
     fs.closeSync(log);
     this.exited = once(this.process, 'exit');
@@ -184,15 +185,19 @@ function afterCase() {
   ending = original(() => process.exit(1), 10_000).unref();
 }
 
-/** Starts real etcd and Quorate, with as many members each, runs the case on both, and compares. */
-async function both(size, script) {
-  const binaries = [['etcd', program('PEER_BIN', 'etcd-peer')], ['ours', program('QUORATE_BIN', 'etcd')]];
+/**
+ * Starts real etcd and Quorate, with as many members each, runs the case on both, and compares. With v2, real etcd is
+ * 3.4, the last that serves it by itself.
+ */
+async function both(size, script, { v2 = false } = {}) {
+  const peer = v2 ? [program('OLD_ETCD', 'etcd-old'), ['--enable-v2=true']] : [program('PEER_BIN', 'etcd-peer'), []];
+  const binaries = [['etcd', ...peer], ['ours', program('QUORATE_BIN', 'etcd'), []]];
   const sides = [];
   clearTimeout(ending);
   try {
-    for (const [name, binary] of binaries) {
+    for (const [name, binary, flags] of binaries) {
       const servers = [];
-      for (let number = 0; number < size; number += 1) servers.push(await Server.create(binary, `m${number}`));
+      for (let number = 0; number < size; number += 1) servers.push(await Server.create(binary, `m${number}`, flags));
       sides.push(new Side(name, servers));
       const cluster = servers.map(server => `${server.name}=http://${server.peer}`).join(',');
       for (const server of servers) server.start(cluster);

@@ -59,8 +59,9 @@ def _address():
 class Server:
     """One member: a process, its folder, its addresses. It keeps folder and addresses over kill and start."""
 
-    def __init__(self, binary):
+    def __init__(self, binary, flags=()):
         self.binary = binary
+        self.flags = flags
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="quorate-python-"))
         self.endpoint = _address()
         self.host, port = self.endpoint.split(":")
@@ -75,7 +76,7 @@ class Server:
         arguments = [
             "--name", "m0", "--data-dir", str(self.folder / "data"),
             "--listen-client-urls", client, "--advertise-client-urls", client,
-            "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"m0={peer}",
+            "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"m0={peer}", *self.flags,
         ]  # fmt: skip
         with open(self.folder / "log", "ab") as log:
             command = ["setpriv", "--pdeathsig", "KILL", "--", self.binary, *arguments]
@@ -132,11 +133,12 @@ class Side:
 
 
 class Pair:
-    """Real etcd and Quorate with equal histories."""
+    """Real etcd and Quorate with equal histories; with v2, real etcd is 3.4, the last that serves it by itself."""
 
-    def __init__(self):
-        binaries = [("etcd", program("PEER_BIN", "etcd-peer")), ("ours", program("QUORATE_BIN", "etcd"))]
-        self.sides = [Side(name, Server(binary)) for name, binary in binaries]
+    def __init__(self, v2=False):
+        peer = (program("OLD_ETCD", "etcd-old"), ["--enable-v2=true"]) if v2 else (program("PEER_BIN", "etcd-peer"), [])
+        servers = [("etcd", *peer), ("ours", program("QUORATE_BIN", "etcd"), [])]
+        self.sides = [Side(name, Server(binary, flags)) for name, binary, flags in servers]
         for side in self.sides:
             side.server.await_ready()
 

@@ -13,7 +13,7 @@ use crate::go::test_bin;
 use crate::run::{Show, Total, required, root, target_dir, tests};
 
 /// One file of cases per client, each a process of its own: the clients' generated messages share their names.
-const PYTHON_SUITES: [&str; 3] = ["etcd3", "etcd3gw", "aetcd"];
+const PYTHON_SUITES: [&str; 4] = ["etcd3", "etcd3gw", "aetcd", "python_etcd"];
 
 /// The oldest Python with what the tests use.
 const PYTHON_MINOR_MIN: u32 = 11;
@@ -80,9 +80,9 @@ fn node() -> Result<Total> {
         required(Command::new("npm").args(install).current_dir(&folder))
     })?;
     let mut command = Command::new("node");
-    command.args(["--test", "--test-reporter=tap", "etcd3.test.js"]).current_dir(&sources);
+    command.args(["--test", "--test-reporter=tap", "etcd3.test.js", "node-etcd.test.js"]).current_dir(&sources);
     with_servers(&mut command).env("NODE_PATH", folder.join("node_modules"));
-    tests("node etcd3", &mut command, Show::Failures)
+    tests("node", &mut command, Show::Failures)
 }
 
 fn java() -> Result<Total> {
@@ -110,7 +110,11 @@ fn java() -> Result<Total> {
 
 /// Gives the suite both servers.
 fn with_servers(command: &mut Command) -> &mut Command {
-    command.envs([("QUORATE_BIN", test_bin().join("etcd")), ("PEER_BIN", test_bin().join("etcd-peer"))])
+    command.envs([
+        ("QUORATE_BIN", test_bin().join("etcd")),
+        ("PEER_BIN", test_bin().join("etcd-peer")),
+        ("OLD_ETCD", test_bin().join("etcd-old")),
+    ])
 }
 
 /// Runs `prepare` unless it was run in this folder for files of this content.

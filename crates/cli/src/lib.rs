@@ -7,6 +7,7 @@ pub mod bench;
 mod command_line;
 pub mod ctl;
 pub mod utl;
+pub mod v2;
 
 pub use command_line::Called;
 pub use command_line::word::argument;

@@ -36,6 +36,9 @@ fn main() -> ExitCode {
     let name = program.rsplit('/').next().unwrap_or_default();
     let code = match name {
         "etcd" => entry::main(&arguments, entry::Called::AsEtcd),
+        "etcdctl" if std::env::var_os("ETCDCTL_API").is_some_and(|api| api == "2") => {
+            quorate_cli::v2::main(&arguments, Called::AsEtcd)
+        }
         "etcdctl" => quorate_cli::ctl::main(arguments, Called::AsEtcd),
         "etcdutl" => quorate_cli::utl::main(arguments, Called::AsEtcd),
         _ => {
@@ -49,6 +52,9 @@ fn main() -> ExitCode {
 fn run(command: &str, arguments: Vec<String>) -> i32 {
     match command {
         "server" => entry::main(&arguments, entry::Called::AsQuorate),
+        "ctl" if arguments.first().is_some_and(|first| first == "--v2") => {
+            quorate_cli::v2::main(&arguments[1..], Called::AsQuorate)
+        }
         "ctl" => quorate_cli::ctl::main(arguments, Called::AsQuorate),
         "utl" => quorate_cli::utl::main(arguments, Called::AsQuorate),
         "bench" => quorate_cli::bench::main(arguments),

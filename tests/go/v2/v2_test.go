@@ -66,7 +66,7 @@ func (r request) String() string {
 	return strings.TrimSpace(r.user + " " + r.method + " " + r.path + " " + r.form)
 }
 
-var client = &http.Client{
+var httpClient = &http.Client{
 	Timeout:       harness.CallLimit,
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
@@ -98,7 +98,7 @@ func ask(server *harness.Server, r request) string {
 	} else if r.user != "" {
 		asked.Header.Set("Authorization", r.user)
 	}
-	response, err := client.Do(asked)
+	response, err := httpClient.Do(asked)
 	if err != nil {
 		return err.Error()
 	}

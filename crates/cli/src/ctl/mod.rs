@@ -12,4 +12,5 @@ pub(crate) mod print;
 mod settings;
 mod tree;
 
+pub(crate) use action::{interrupt, password};
 pub use entry::main;

@@ -11,7 +11,7 @@ mod peers;
 
 pub use histogram::Histogram;
 pub(crate) use page::page;
-pub use peers::{PeerCounters, Transfers};
+pub use peers::{PeerCounters, RoundTrips, Transfers};
 
 use crate::api::method::Method;
 use crate::config::{Features, MetricsDetail};

@@ -1,6 +1,7 @@
 //! What is counted of the traffic with one member.
 
 use super::{Counter, Gauge, Histogram};
+use parking_lot::Mutex;
 use std::time::Duration;
 
 /// Transfers of snapshots in one direction.
@@ -62,6 +63,41 @@ impl Drop for Transfer<'_> {
     }
 }
 
+/// Round trips in figures that do not forget: for `/v2/stats/leader`. Milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RoundTrips {
+    /// How many were measured.
+    pub count: u64,
+    /// The newest.
+    pub current_ms: f64,
+    /// Of all.
+    pub average_ms: f64,
+    /// The shortest; 0 before the first.
+    pub minimum_ms: f64,
+    /// The longest.
+    pub maximum_ms: f64,
+    average_square: f64,
+}
+
+impl RoundTrips {
+    /// Counts one.
+    pub(crate) fn observe(&mut self, took: Duration) {
+        let took_ms = took.as_secs_f64() * 1e3;
+        self.minimum_ms = if self.count == 0 { took_ms } else { self.minimum_ms.min(took_ms) };
+        self.maximum_ms = self.maximum_ms.max(took_ms);
+        self.current_ms = took_ms;
+        self.count += 1;
+        let share = 1.0 / self.count as f64;
+        self.average_ms += (took_ms - self.average_ms) * share;
+        self.average_square += (took_ms * took_ms - self.average_square) * share;
+    }
+
+    /// How far they lie apart.
+    pub fn standard_deviation_ms(&self) -> f64 {
+        (self.average_square - self.average_ms * self.average_ms).max(0.0).sqrt()
+    }
+}
+
 /// Traffic with one member.
 #[derive(Debug)]
 pub struct PeerCounters {
@@ -79,6 +115,8 @@ pub struct PeerCounters {
     pub active: Gauge,
     /// Seconds from a probe to its answer.
     pub round_trip_seconds: Histogram,
+    /// The same in figures.
+    pub round_trips: Mutex<RoundTrips>,
     /// Snapshots to it.
     pub snapshots_sent: Transfers,
     /// Snapshots from it.
@@ -95,6 +133,7 @@ impl Default for PeerCounters {
             disconnections: Counter::default(),
             active: Gauge::default(),
             round_trip_seconds: Histogram::exponential(0.0001, 2.0, 16),
+            round_trips: Mutex::default(),
             snapshots_sent: Transfers::default(),
             snapshots_received: Transfers::default(),
         }
@@ -104,6 +143,19 @@ impl Default for PeerCounters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn round_trips_are_summed_up() {
+        let mut trips = RoundTrips::default();
+        for took_ms in [4, 2, 6] {
+            trips.observe(Duration::from_millis(took_ms));
+        }
+        let figures = [trips.current_ms, trips.average_ms, trips.minimum_ms, trips.maximum_ms];
+        for (figure, want) in figures.into_iter().zip([6.0, 4.0, 2.0, 6.0]) {
+            assert!((figure - want).abs() < 1e-9, "{trips:?}");
+        }
+        assert!((trips.standard_deviation_ms() - (8.0_f64 / 3.0).sqrt()).abs() < 1e-9 && trips.count == 3);
+    }
 
     #[test]
     fn a_transfer_that_is_dropped_failed() {

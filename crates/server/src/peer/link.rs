@@ -236,6 +236,7 @@ impl Link {
             self.send_probe(PeerProbe { is_answer: true, ..probe });
         } else if let Some(took) = self.begun.elapsed().checked_sub(Duration::from_micros(probe.sent_microseconds)) {
             self.counters.round_trip_seconds.observe(took.as_secs_f64());
+            self.counters.round_trips.lock().observe(took);
         }
     }
 

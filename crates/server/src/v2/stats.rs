@@ -1,4 +1,4 @@
-//! `/v2/stats`: what a member counts. Latencies to followers are in the metrics; here they are 0.
+//! `/v2/stats`: what a member counts. A follower's latency is that of the probes that members send each other.
 
 use super::{check_method, json, json_content, message, now_ns};
 use crate::api::ClientSurface;
@@ -17,6 +17,9 @@ pub(super) enum Page {
     Leader,
     Store,
 }
+
+/// 2^63, which no latency reaches.
+const NO_MINIMUM: f64 = 9_223_372_036_854_775_808.0;
 
 /// When the member started, ns since 1970.
 static STARTED_NS: LazyLock<i64> = LazyLock::new(now_ns);
@@ -67,11 +70,21 @@ fn leader(surface: &ClientSurface) -> String {
     let followers = surface.backend.reader().members().into_iter().filter(|member| member.id != own);
     for (position, member) in followers.enumerate() {
         let comma = if position > 0 { "," } else { "" };
+        let counters = surface.metrics.peer(member.id);
+        let trips = *counters.round_trips.lock();
+        // What etcd shows before the first.
+        let minimum = if trips.count == 0 { NO_MINIMUM } else { trips.minimum_ms };
         let _ = write!(
             text,
-            "{comma}\"{:x}\":{{\"latency\":{{\"current\":0,\"average\":0,\"standardDeviation\":0,\"minimum\":0,\
-             \"maximum\":0}},\"counts\":{{\"fail\":0,\"success\":0}}}}",
-            member.id
+            "{comma}\"{:x}\":{{\"latency\":{{\"current\":{},\"average\":{},\"standardDeviation\":{},\"minimum\":{minimum},\
+             \"maximum\":{}}},\"counts\":{{\"fail\":{},\"success\":{}}}}}",
+            member.id,
+            trips.current_ms,
+            trips.average_ms,
+            trips.standard_deviation_ms(),
+            trips.maximum_ms,
+            counters.sent_failures.get(),
+            trips.count,
         );
     }
     text + "}}"
