@@ -8,6 +8,7 @@ mod cluster_version;
 mod compactor;
 pub mod config;
 pub mod connection;
+mod discovery;
 pub mod disk;
 pub mod entry;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod membership;
 pub use quorate_folder::member_ids;
 pub mod metrics;
 mod peer;
+mod proxy;
 mod shutdown;
 mod socket;
 mod spans;

@@ -22,6 +22,7 @@ pub(crate) mod make_mirror;
 pub(crate) mod member;
 pub(crate) mod password;
 pub(crate) mod queue;
+pub(crate) mod replace;
 pub(crate) mod role;
 pub(crate) mod shell;
 pub(crate) mod snapshot;
