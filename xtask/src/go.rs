@@ -14,8 +14,19 @@ use crate::run;
 const GO_MINOR_MIN: u32 = 26;
 
 /// The packages of tests/go that hold tests, in the order they run: what answers fastest comes first.
-pub(crate) const SUITES: [&str; 10] =
-    ["conformance", "scripts", "etcdctl", "tls", "v2", "packages", "dashboard", "random", "backup", "cluster"];
+pub(crate) const SUITES: [&str; 11] = [
+    "conformance",
+    "scripts",
+    "etcdctl",
+    "tls",
+    "v2",
+    "packages",
+    "dashboard",
+    "random",
+    "backup",
+    "stories",
+    "cluster",
+];
 
 /// Where the programs are.
 pub(crate) fn test_bin() -> PathBuf {
