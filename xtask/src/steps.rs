@@ -108,6 +108,7 @@ fn with_published_client(manifest: &str, subcommand: &str) -> Command {
     command.env("PROTOC", target.join("debug/protoc")).env("CARGO_TARGET_DIR", target);
     command.envs([
         ("QUORATE_BIN", go::test_bin().join("etcd")),
+        ("QUORATE", go::test_bin().join("quorate")),
         ("PEER_BIN", go::test_bin().join("etcd-peer")),
         ("PEER_CTL", go::test_bin().join("etcdctl-peer")),
     ]);

@@ -5,7 +5,7 @@
 
 use futures::future::LocalBoxFuture;
 
-use super::action::{about, check, make_mirror, shell, top, txn, user, watch};
+use super::action::{about, check, make_mirror, service, shell, top, txn, user, watch};
 use super::action::{
     alarm, auth, downgrade, elect, endpoint, kv, lease, lock, maintenance, member, replace, role, snapshot,
 };
@@ -31,7 +31,7 @@ const CONSISTENCY: Flag = Flag::new("consistency", Kind::Text, "Linearizable(l) 
 /// The command path under this program's own name.
 pub(crate) const OWN_PROGRAM: &str = "quorate ctl";
 
-/// The root of the tree for a program of this name: under its own, this one has a command that etcdctl has not.
+/// The root of the tree for a program of this name: under its own, this one has commands that etcdctl has not.
 pub(crate) fn root(program: &str) -> &'static Command<Action> {
     if program == OWN_PROGRAM { &OWN_ROOT } else { &ROOT }
 }
@@ -56,11 +56,16 @@ static OWN_ROOT: Command<Action> = Command {
             DEFRAG,
             DOWNGRADE,
             ENDPOINT,
+            HEALTH,
             OWN_MEMBER,
             MOVE_LEADER,
             SNAPSHOT,
+            TOP,
+            DISCOVER,
             ELECT,
             LOCK,
+            OBSERVE,
+            REGISTER,
             AUTH,
             ROLE,
             USER,
@@ -70,7 +75,6 @@ static OWN_ROOT: Command<Action> = Command {
             MAKE_MIRROR,
             MAN,
             OPTIONS,
-            TOP,
             VERSION,
         ],
     )
@@ -510,6 +514,48 @@ const SNAPSHOT: Command<Action> = Command {
                 Box::pin(snapshot::save(run))
             })
         }],
+    )
+};
+
+const HEALTH: Command<Action> = Command {
+    group: CLUSTER,
+    flags: &[
+        Flag::new("cluster", Kind::Bool, "use all endpoints from the cluster member list"),
+        Flag::new("interval", Kind::Duration, "how long to wait between two rounds").or("10s"),
+        Flag::new("watch", Kind::Bool, "ask again and again, and show what changes"),
+    ],
+    lesson: "PROGRAM health --cluster\nPROGRAM health --watch --interval=5s",
+    ..Command::leaf("health [options]", "Says whether the cluster serves, once or as it changes", |run| {
+        Box::pin(endpoint::cluster_health(run))
+    })
+};
+
+const DISCOVER: Command<Action> = Command {
+    group: CONCURRENCY,
+    flags: &[Flag::new("watch", Kind::Bool, "show each change, until interrupted")],
+    lesson: "PROGRAM discover services/web\nPROGRAM discover services/web --watch",
+    ..Command::leaf("discover <service> [options]", "Shows the registered instances of a service", |run| {
+        Box::pin(service::discover(run))
+    })
+};
+
+const OBSERVE: Command<Action> = Command {
+    group: CONCURRENCY,
+    flags: &[Flag::new("changes-only", Kind::Bool, "do not show the keys as they are first")],
+    lesson: "PROGRAM observe config/\nPROGRAM observe config/ --changes-only",
+    ..Command::leaf("observe <prefix> [options]", "Shows keys and each change of them, also over compactions", |run| {
+        Box::pin(service::observe(run))
+    })
+};
+
+const REGISTER: Command<Action> = Command {
+    group: CONCURRENCY,
+    flags: &[Flag::new("ttl", Kind::Int, "timeout for session").or("10")],
+    lesson: "PROGRAM register services/web host-7 10.0.0.7:80\nPROGRAM register services/web host-7 10.0.0.7:80 -- ./web-server",
+    ..Command::leaf(
+        "register <service> <instance> <address> [exec-command arg1 arg2 ...]",
+        "Registers an instance of a service, until interrupted or while a command runs",
+        |run| Box::pin(service::register(run)),
     )
 };
 

@@ -4,6 +4,7 @@
 //! asked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use quorate_proto::etcdserverpb as pb;
@@ -11,6 +12,7 @@ use quorate_proto::etcdserverpb::alarm_request::AlarmAction;
 use tokio::time::Instant;
 
 use super::alarm;
+use super::interrupt::Interrupt;
 use crate::command_line::go_text::{duration_text, parse_uint};
 use crate::ctl::client::{Call, Client};
 use crate::ctl::entry::{Invocation, printer};
@@ -18,6 +20,8 @@ use crate::ctl::failure::{self, Failure};
 use crate::ctl::print::{EndpointHealth, Format, Reply, write_out};
 use crate::ctl::settings::Settings;
 
+/// The shortest pause between two rounds of `health --watch`.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// What a server says to a user that may not read the key by which health is probed: it works.
 const PERMISSION_DENIED: &str = "etcdserver: permission denied";
 
@@ -69,6 +73,45 @@ pub(crate) async fn health(mut run: Invocation) -> Result<(), Failure> {
         return Err(Failure::new(failure::SERVER, "unhealthy cluster"));
     }
     Ok(())
+}
+
+/// `health`: all endpoints in one word, again and again with `--watch`.
+pub(crate) async fn cluster_health(mut run: Invocation) -> Result<(), Failure> {
+    let settings = run.settings()?;
+    let endpoints = endpoints(&run, &settings).await?;
+    let printer = printer(&settings);
+    let mut interrupt = Interrupt::listen()?;
+    let mut shown = None;
+    loop {
+        let probes = futures::future::join_all(endpoints.iter().map(|endpoint| probe(&settings, endpoint)));
+        let healths = tokio::select! {
+            healths = probes => healths,
+            () = interrupt.wait() => return Ok(()),
+        };
+        let state: Vec<Option<&str>> = healths.iter().map(|health| health.error.as_deref()).collect();
+        let word = match state.iter().filter(|error| error.is_none()).count() {
+            0 => "unhealthy",
+            healthy if healthy < state.len() => "degraded",
+            _ => "healthy",
+        };
+        // Reasons name times and addresses; only who is well and who is not is news.
+        let news: Vec<bool> = state.iter().map(Option::is_none).collect();
+        if shown.as_ref() != Some(&news) {
+            printer.print(Reply::EndpointHealth(&healths))?;
+            if settings.format == Format::Simple {
+                write_out(format!("cluster is {word}\n").as_bytes())?;
+            }
+            shown = Some(news);
+        }
+        if !run.values.is_set("watch") {
+            let failure = Failure::new(failure::SERVER, format!("the cluster is {word}"));
+            return if word == "healthy" { Ok(()) } else { Err(failure) };
+        }
+        tokio::select! {
+            () = tokio::time::sleep(run.values.duration("interval").max(INTERVAL_MIN)) => {}
+            () = interrupt.wait() => return Ok(()),
+        }
+    }
 }
 
 /// Finds out whether an endpoint can read at its cluster's newest state and has no alarm.
