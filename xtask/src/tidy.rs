@@ -13,9 +13,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 /// The crates and the crates of ours that each may name. An edge is added here, in a commit that says why.
-const EDGES: [(&str, &[&str]); 13] = [
-    // Asking name servers: both who starts a member and who talks to one may have to.
-    ("quorate-dns", &[]),
+const EDGES: [(&str, &[&str]); 12] = [
     ("quorate-proto", &[]),
     ("quorate-store", &["quorate-proto"]),
     ("quorate-node", &["quorate-proto", "quorate-store"]),
@@ -23,11 +21,8 @@ const EDGES: [(&str, &[&str]); 13] = [
     ("quorate-backend", &["quorate-proto", "quorate-store"]),
     // A data folder is a store, a log and their places; both the server and the offline tools need it.
     ("quorate-folder", &["quorate-proto", "quorate-store", "quorate-node", "quorate-backend"]),
-    (
-        "quorate-server",
-        &["quorate-proto", "quorate-store", "quorate-node", "quorate-backend", "quorate-folder", "quorate-dns"],
-    ),
-    ("quorate-cli", &["quorate-proto", "quorate-store", "quorate-backend", "quorate-folder", "quorate-dns"]),
+    ("quorate-server", &["quorate-proto", "quorate-store", "quorate-node", "quorate-backend", "quorate-folder"]),
+    ("quorate-cli", &["quorate-proto", "quorate-store", "quorate-backend", "quorate-folder"]),
     ("quorate-sim", &["quorate-proto", "quorate-store", "quorate-node"]),
     ("quorate", &["quorate-server", "quorate-cli"]),
     // The coverage-guided targets reach every decoder; those of the server are included as files.

@@ -29,6 +29,8 @@ pub struct NodeConfig {
     pub waiting_ms_max: u64,
     /// Seed of everything random (election jitter).
     pub seed: u64,
+    /// How often a leader lets the members compare digests of their state, ms; 0: never.
+    pub digest_interval_ms: u64,
     /// New at every start of the process, greater than before: tells forwarded commands of different lives apart.
     pub incarnation: u64,
 }
@@ -144,6 +146,20 @@ pub enum Input {
         /// The members in it.
         members: Membership,
     },
+    /// The store turned out wrong or unreadable and applies nothing more ([`crate::held`]): another one is needed.
+    StoreBroken,
+    /// Whether an alarm that the cluster raised over this member's data stands in what was applied. At start, too.
+    OwnAlarm {
+        /// Whether it does.
+        stands: bool,
+    },
+    /// The store applied the beginning of a round of digests.
+    DigestAsked {
+        /// The entry with it.
+        index: u64,
+        /// The store's digest there.
+        digest: u64,
+    },
     /// Hand leadership to a member; 0: to whoever is best placed. Ignored by followers.
     TransferLeader {
         /// The member.
@@ -174,7 +190,8 @@ pub enum Effect {
     Apply(Vec<CommittedEntry>),
     /// Make a snapshot of the store as it is; tell [`Input::SnapshotBuilt`].
     BuildSnapshot,
-    /// Replace the store by the arrived snapshot; tell [`Input::SnapshotInstalled`].
+    /// Replace the store by the arrived snapshot; tell [`Input::SnapshotInstalled`]. Entries that it holds already may be
+    /// handed out afterwards: the store passes them over.
     InstallSnapshot(SnapshotPoint),
     /// Segments of the log that hold nothing beyond this index may be recycled.
     TruncateLog {

@@ -6,6 +6,7 @@
 mod alone;
 pub mod api;
 mod consensus;
+pub mod held;
 mod leases;
 pub mod node;
 mod proposals;

@@ -5,8 +5,8 @@
 //! nothing is written behind a snapshot before the store has become that snapshot; a caller is told that its command was
 //! refused only when it was proposed nowhere.
 
+mod integrity;
 mod members;
-mod stall;
 
 use crate::api::{
     CommittedEntry, Effect, HardState, Input, NodeConfig, NodeStatus, Payload, Persist, Refusal, SnapshotPoint,
@@ -17,11 +17,11 @@ use crate::leases::LeaseClocks;
 use crate::proposals::{ForwardVerdict, Proposals, expiry_reason};
 use crate::reads::{Asked, RETRY_TICKS, Reads};
 use crate::wal::Recovered;
+use integrity::{Integrity, is_repair};
 use members::Changes;
 use quorate_proto::quoratepb::command::Operation;
 use quorate_proto::quoratepb::peer_message::Kind;
 use quorate_proto::quoratepb::{Command, Forward, ForwardRejected, LeaseExpire, LogEntry, PeerMessage, RaftMessage};
-use stall::Stall;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A leader's batches that are not durable here: while so many are, commands gather for the next one.
@@ -80,7 +80,7 @@ pub struct Node {
     failover: Failover,
     snapshots: Snapshots,
     changes: Changes,
-    stall: Stall,
+    integrity: Integrity,
     checkpointed: u64,
     truncated: u64,
 }
@@ -199,7 +199,7 @@ impl Node {
             failover: Failover::default(),
             snapshots: Snapshots::default(),
             changes: Changes::default(),
-            stall: Stall::default(),
+            integrity: Integrity::default(),
             checkpointed: store.applied_index,
             truncated: 0,
             config,
@@ -253,6 +253,7 @@ impl Node {
             Input::SnapshotBuilt(point) => {
                 self.snapshots.building = false;
                 self.snapshots.built = Some((point.index, self.ticks));
+                self.send_repairs(&point);
                 self.consensus.offer_snapshot(point);
             }
             Input::SnapshotSent { to, delivered } => {
@@ -261,12 +262,24 @@ impl Node {
                 }
                 self.consensus.report_snapshot(to, delivered);
             }
+            Input::SnapshotArrived { message } if is_repair(&message) => self.repair_arrived(&message),
             Input::SnapshotArrived { message } => {
-                if self.installing.is_none() && classify(&message) == MessageClass::Snapshot {
+                if self.installing.is_none() && !self.is_repairing() && classify(&message) == MessageClass::Snapshot {
                     self.consensus.step(message.from, message);
                 }
             }
+            Input::StoreBroken => self.store_broken(now_ms),
+            Input::OwnAlarm { stands } => self.own_alarm(stands),
+            Input::DigestAsked { index, digest } => self.report_digest(now_ms, index, digest),
+            Input::SnapshotInstalled { point, leases, .. } if self.is_repairing() => {
+                assert!(self.store_replaced(point.index), "only the accepted store is installed");
+                self.applied = self.applied.max(point.index);
+                self.leases.load(now_ms, &leases);
+                self.consensus.applied(self.applied);
+                self.proposals.applied(self.applied);
+            }
             Input::SnapshotInstalled { point, leases, members } => {
+                self.store_replaced(point.index);
                 let expected = self.installing.take();
                 assert_eq!(
                     Some(point.index),
@@ -302,7 +315,8 @@ impl Node {
         if !tickets.is_empty() {
             self.effects.push(Effect::ReadReady { tickets });
         }
-        if self.consensus.take_snapshot_wanted() && !self.snapshots.building {
+        let wants_snapshot = self.consensus.take_snapshot_wanted() && !self.is_store_broken();
+        if (wants_snapshot || self.wants_repair_built()) && !self.snapshots.building {
             self.snapshots.building = true;
             self.effects.push(Effect::BuildSnapshot);
         }
@@ -363,7 +377,7 @@ impl Node {
         self.campaign_after_loss();
         self.propose_expiries(now_ms);
         self.promote_caught_up(now_ms);
-        self.hand_over_when_stalled();
+        self.tend_integrity(now_ms);
         self.unpin_snapshots();
         self.truncate_log();
     }
@@ -557,6 +571,7 @@ impl Node {
                 self.proposals.forward_rejected(from, &self.config, self.consensus.leader(), &rejected);
             }
             Some(Kind::ForwardRefused(refused)) => self.hear_refusal(from, &refused),
+            Some(Kind::RepairRequest(request)) => self.hear_repair_request(from, request),
             // A probe is the transport's own matter.
             Some(Kind::Probe(_)) | None => {}
         }
@@ -633,6 +648,8 @@ impl Node {
         for message in messages {
             let to = message.to;
             match &message.snapshot {
+                // Nobody is to get a store that is not to be trusted.
+                Some(_) if self.is_store_broken() => self.consensus.report_snapshot(to, false),
                 Some(meta) => {
                     self.snapshots.pins.insert(to, meta.index);
                     self.effects.push(Effect::SendSnapshot { to, message });

@@ -87,7 +87,11 @@ fn may_exceed_backlog(command: &Command) -> bool {
 
 /// What a leader proposes of its own accord: void without its leadership, and nobody waits for it.
 fn is_own(command: &Command) -> bool {
-    command.id == 0 && matches!(command.operation, Some(Operation::LeaseExpire(_) | Operation::MemberChange(_)))
+    command.id == 0
+        && matches!(
+            command.operation,
+            Some(Operation::LeaseExpire(_) | Operation::MemberChange(_) | Operation::DigestCheck(_))
+        )
 }
 
 fn is_change(command: &Command) -> bool {
@@ -309,7 +313,7 @@ impl Proposals {
             {
                 match waiting.origin {
                     Origin::Forwarded { .. } => foreign.push(waiting),
-                    Origin::Here if is_own(&waiting.command) => {}
+                    Origin::Here if waiting.command.id == 0 => {}
                     Origin::Here => ids.push(waiting.command.id),
                 }
             }

@@ -69,7 +69,9 @@ pub struct Limits {
     /// The smallest TTL that a lease gets, seconds: 1.5 election timeouts, rounded up.
     pub lease_ttl_s_min: i64,
     /// `--quota-backend-bytes`, resolved.
-    pub quota_bytes: u64,
+    pub quota: quorate_store::quota::Quota,
+    /// `--quorate-sticky-nospace`: the alarm for want of space stays until somebody disarms it.
+    pub sticky_nospace: bool,
     /// `--watch-progress-notify-interval`.
     pub progress_interval: std::time::Duration,
     /// `--warning-unary-request-duration`.

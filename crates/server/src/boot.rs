@@ -11,9 +11,9 @@ use crate::cluster_version;
 use crate::compactor;
 use crate::config::{Address, Config, InitialClusterState};
 use crate::connection::Traffic;
-use crate::discovery;
 use crate::disk::{Durability, RealDisk};
 use crate::http::{DebugPages, watching};
+use crate::integrity;
 use crate::join;
 use crate::listen::{Listener, ReusePort, accept_clients, bind_all};
 use crate::logging::FATAL;
@@ -22,6 +22,7 @@ use crate::member_ids::{cluster_id, member_id};
 use crate::membership::log_own_removal;
 use crate::metrics::Metrics;
 use crate::peer::{self, PeerConfig, Transport};
+use crate::quota_watch;
 use crate::shutdown::{StopSignals, die};
 use crate::spans::{self, Tracer};
 use crate::threads::apply::{ApplyTask, ApplyThread};
@@ -42,6 +43,7 @@ use quorate_proto::etcdserverpb::Member;
 use quorate_proto::quoratepb::command::Operation;
 use quorate_proto::quoratepb::{ConfState, MemberPublish};
 use quorate_store::disk::Disk;
+use quorate_store::quota::Quota;
 use quorate_store::reader::StoreStats;
 use quorate_store::store::{Bootstrap, Store, StoreConfig};
 use std::fs::File;
@@ -221,10 +223,9 @@ fn open_data(config: &Config, metrics: &Metrics, runtime: &Runtime, dialer: &Tls
     let mut bootstrap = Bootstrap::default();
     let mut identity = kept_identity.unwrap_or_default();
     if !has_wal {
-        let found = discovery::find_members(config, runtime, dialer)?;
         (identity, bootstrap) = match config.initial_cluster_state {
-            InitialClusterState::New => begin_cluster(&found, runtime, dialer)?,
-            InitialClusterState::Existing => join_cluster(&found, runtime, dialer)?,
+            InitialClusterState::New => begin_cluster(config, runtime, dialer)?,
+            InitialClusterState::Existing => join_cluster(config, runtime, dialer)?,
         };
     } else if !has_store {
         bail!(
@@ -235,8 +236,11 @@ fn open_data(config: &Config, metrics: &Metrics, runtime: &Runtime, dialer: &Tls
     }
     let store_config = StoreConfig { revlog: REVISION_LOG };
     let initial_members = bootstrap.members.clone();
-    let store = Store::open(member_disk, "store", store_config, bootstrap)
-        .with_context(|| format!("in {}", member_folder.display()))?;
+    let opened = match config.force_new_cluster {
+        true => Store::open(member_disk, "store", store_config, bootstrap),
+        false => Store::open_to_repair(member_disk, "store", store_config, bootstrap),
+    };
+    let store = opened.with_context(|| format!("in {}", member_folder.display()))?;
     ensure!(
         has_wal || store.position().applied_index == 0,
         "{} has a store but no log: one of the folders was removed. Restore it, or remove this member from the cluster \
@@ -284,7 +288,12 @@ fn begin_cluster(config: &Config, runtime: &Runtime, dialer: &TlsDialer) -> anyh
     voters.sort_unstable();
     let own = members.iter().find(|member| member.name == config.name).expect("verify_bootstrap checked it");
     let identity = wal::Identity { cluster_id: cluster_id(&voters), member_id: own.id };
-    runtime.block_on(join::check_new(config, dialer, own.id, identity.cluster_id))?;
+    ensure!(
+        !runtime.block_on(join::is_bootstrapped(config, dialer, own.id)),
+        "member {:x} has already been bootstrapped: the cluster runs and knows it, but its data folder is empty. Remove \
+         the member from the cluster, add it again, and start it with --initial-cluster-state=existing",
+        own.id
+    );
     Ok((identity, Bootstrap { members, conf_state: ConfState { voters, ..ConfState::default() } }))
 }
 
@@ -341,6 +350,7 @@ struct Running {
     mailbox: Arc<Mailbox>,
     waiting: Arc<Waiting>,
     transport: Transport,
+    apply: threads::queue::Sender<ApplyTask>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -381,6 +391,9 @@ fn start_threads(
         removal: Arc::default(),
     });
     transport.refresh(&reader.members(), |id| reader.is_removed(id));
+    if config.integrity.initial_check && !integrity::check_at_start(&reader) {
+        tracing::error!("found a broken record before anybody was served (--feature-gates=InitialCorruptCheck=true)");
+    }
     let point = store_point(&store);
     let node_config = NodeConfig {
         id: identity.member_id,
@@ -392,6 +405,7 @@ fn start_threads(
         waiting_max: COMMANDS_MAX,
         waiting_ms_max: LEADERLESS_MS_MAX,
         seed: rand::random(),
+        digest_interval_ms: u64::try_from(config.integrity.digest_interval.as_millis()).unwrap_or(u64::MAX),
         incarnation: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(1, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)),
@@ -410,7 +424,8 @@ fn start_threads(
             // One and a half election timeouts, rounded up to seconds, as in etcd.
             lease_ttl_s_min: i64::try_from((3 * config.election_timeout_ms).div_ceil(2).div_ceil(1_000))
                 .expect("bounded by the longest election timeout"),
-            quota_bytes: config.quota_bytes,
+            quota: Quota { bytes: config.quota_bytes },
+            sticky_nospace: config.integrity.sticky_nospace,
             progress_interval: config.progress_interval,
             slow_request: config.operability.warning_unary_request_duration,
             slow_apply: config.operability.warning_apply_duration,
@@ -439,6 +454,7 @@ fn start_threads(
         slow_apply: config.operability.warning_apply_duration,
         entries_since_checkpoint: 0,
         compaction: None,
+        held: None,
     };
     let node_thread = NodeThread {
         node,
@@ -447,7 +463,7 @@ fn start_threads(
         clock,
         status,
         disk: disk_tasks,
-        apply: apply_tasks,
+        apply: apply_tasks.clone(),
         peers: transport.clone(),
         snapshots,
         metrics: metrics.clone(),
@@ -459,7 +475,7 @@ fn start_threads(
         threads::spawn("node", move || node_runtime.block_on(node_thread.run()))
             .context("cannot start the node thread")?,
     ];
-    Ok(Running { backend, mailbox, waiting, transport, threads })
+    Ok(Running { backend, mailbox, waiting, transport, apply: apply_tasks, threads })
 }
 
 async fn run_member(
@@ -491,6 +507,12 @@ async fn run_member(
     tokio::spawn(running.backend.clone().run_delivery());
     tokio::spawn(running.backend.clone().run_expiry());
     tokio::spawn(v2::run_expiry(running.backend.clone()));
+    tokio::spawn(quota_watch::run(running.backend.clone(), running.transport.clone()));
+    tokio::spawn(integrity::watch(running.backend.reader().clone(), running.apply.clone()));
+    if config.integrity.scrub_bytes_per_second > 0 {
+        let rate = config.integrity.scrub_bytes_per_second;
+        tokio::spawn(integrity::scrub(running.backend.reader().clone(), metrics.clone(), rate));
+    }
     if let Some(wanted) = config.operability.auto_compaction {
         tokio::spawn(compactor::run(running.backend.clone(), wanted));
     }
@@ -574,7 +596,8 @@ async fn run_member(
 
 /// The graceful end: leadership, connections, threads, in this order.
 async fn stop_member(running: Running, stop: &watch::Sender<bool>, room: &Semaphore, deadline: Instant) {
-    let Running { backend, mailbox, waiting, transport, threads } = running;
+    let Running { backend, mailbox, waiting, transport, apply, threads } = running;
+    drop(apply);
     let status = backend.status();
     if status.leader == status.id && !status.sole_voter {
         mailbox.post(Input::TransferLeader { to: 0 });

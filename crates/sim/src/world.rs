@@ -10,6 +10,7 @@
 mod clients;
 mod faults;
 mod finish;
+mod integrity;
 mod member;
 mod operator;
 mod snapshots;
@@ -50,6 +51,8 @@ pub struct Options {
     pub rot: bool,
     /// Whether an operator changes the members meanwhile.
     pub members: bool,
+    /// Whether members compare and scrub their stores, and stores come to differ or rot and are repaired.
+    pub integrity: bool,
 }
 
 /// What a run came to.
@@ -98,6 +101,12 @@ pub struct Counts {
     pub refused_starts: u64,
     /// Changes of members that took effect.
     pub changes: u64,
+    /// Beginnings of rounds of digests, as the members apply them.
+    pub rounds: u64,
+    /// Stores that came to differ.
+    pub diverged: u64,
+    /// Stores that were replaced because they were not to be trusted.
+    pub repairs: u64,
     /// How long the slowest member took to serve after the faults, us.
     pub recovery_us: u64,
 }
@@ -119,6 +128,10 @@ struct Machine {
     disk_slowness: u64,
     /// The disk was found broken for good: the process stays down.
     condemned: bool,
+    /// Since which entry its store differs from the others'; `u64::MAX`: from the next one on.
+    differs: Option<u64>,
+    /// Whether it ever was made to differ.
+    ever_differed: bool,
     /// Whether a restart is on its way.
     restarting: bool,
     /// Whether it was added to a cluster that ran already.
@@ -141,6 +154,8 @@ impl Machine {
             clock_start_us,
             disk_slowness: 1,
             condemned: false,
+            differs: None,
+            ever_differed: false,
             restarting: false,
             joins: false,
             table: None,

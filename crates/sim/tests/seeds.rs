@@ -132,3 +132,31 @@ fn seeds_that_were_red_stay_green() {
         green(&run(seed, Options { members: true, ..Options::default() }), " --members");
     }
 }
+
+/// Stores come to differ behind the members' backs: whoever differs is named, and no other; serves nobody; and is like
+/// the others again in the end.
+#[test]
+fn stores_that_differ_are_found_and_repaired() {
+    let (mut diverged, mut repairs, mut rounds) = (0, 0, 0);
+    for seed in 0..600 {
+        let report = run(seed, Options { integrity: true, ..Options::default() });
+        green(&report, " --integrity");
+        diverged += report.counts.diverged;
+        repairs += report.counts.repairs;
+        rounds += report.counts.rounds;
+    }
+    assert!(diverged > 100 && repairs > 100 && rounds > 5_000, "{diverged} {repairs} {rounds}");
+}
+
+/// A bit of a store turns over: the record is found by a reader or in the background, never served, and the member gets
+/// another store from the others.
+#[test]
+fn stores_that_rot_are_repaired() {
+    let mut repairs = 0;
+    for seed in 0..600 {
+        let report = run(seed, Options { integrity: true, rot: true, ..Options::default() });
+        green(&report, " --integrity --rot");
+        repairs += report.counts.repairs;
+    }
+    assert!(repairs > 10, "{repairs}");
+}

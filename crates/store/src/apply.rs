@@ -4,6 +4,7 @@ use crate::auth::{Act, Changed};
 use crate::change::Change;
 use crate::downgrade;
 use crate::error::{DiskError, Error};
+use crate::integrity::Verdict;
 use crate::outcome::{LeaseChange, Outcome, Reply, ReplyBody};
 use crate::range::KeyRange;
 use crate::revlog::RevLog;
@@ -14,9 +15,18 @@ use quorate_proto::Message;
 use quorate_proto::etcdserverpb::alarm_request::AlarmAction;
 use quorate_proto::etcdserverpb::{AlarmMember, AlarmRequest, AlarmType, PutRequest, TxnRequest};
 use quorate_proto::quoratepb::command::Operation;
-use quorate_proto::quoratepb::{Command, LeaseExpire, MemberPublish, V2Change, V2Expire};
+use quorate_proto::quoratepb::{Command, DigestReport, LeaseExpire, MemberPublish, V2Change, V2Expire};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// On whose behalf a command is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asker {
+    /// The cluster, by itself.
+    Cluster,
+    /// Somebody outside.
+    Client,
+}
 
 /// What applying needs at hand.
 pub(crate) struct Applier<'a> {
@@ -27,6 +37,8 @@ pub(crate) struct Applier<'a> {
     pub(crate) events: Option<&'a mut Vec<EventRecord>>,
     pub(crate) scratch: &'a mut Vec<u8>,
     pub(crate) outcome: &'a mut Outcome,
+    /// The entry's index.
+    pub(crate) index: u64,
     /// The entry's term.
     pub(crate) term: u64,
     /// Compactions: the compact revision before and after each.
@@ -44,7 +56,8 @@ impl Applier<'_> {
         let body = if let Some(error) = refusal {
             Err(error)
         } else {
-            match self.operate(operation, answer) {
+            let asks = command.caller.as_ref().is_some_and(|caller| caller.cluster);
+            match self.operate(operation, answer, if asks { Asker::Cluster } else { Asker::Client }) {
                 Ok(body) => Ok(Reply { revision: self.state.revision, body }),
                 // A record that only this member cannot read: to go on without the command would make its state another.
                 Err(Failure::Outcome(Error::Corrupt)) => {
@@ -72,7 +85,7 @@ impl Applier<'_> {
         (self.state.is_alarmed_full() && takes_space(operation)).then_some(Error::NoSpace)
     }
 
-    fn operate(&mut self, operation: Option<&Operation>, answer: bool) -> Result<ReplyBody, Failure> {
+    fn operate(&mut self, operation: Option<&Operation>, answer: bool, asker: Asker) -> Result<ReplyBody, Failure> {
         match operation {
             Some(Operation::Put(request)) => self.put(request, answer),
             Some(Operation::DeleteRange(request)) => {
@@ -97,7 +110,7 @@ impl Applier<'_> {
                 Ok(ReplyBody::Lease { id: request.id, ttl_s })
             }
             Some(Operation::LeaseExpire(request)) => self.expire(request),
-            Some(Operation::Alarm(request)) => Ok(self.alarm(request)),
+            Some(Operation::Alarm(request)) => Ok(self.alarm(request, asker)),
             Some(Operation::MemberPublish(request)) => Ok(self.publish(request)),
             Some(Operation::DowngradeSet(request)) => self.set_downgrade(&request.target),
             Some(Operation::ClusterVersionSet(request)) => {
@@ -124,6 +137,12 @@ impl Applier<'_> {
             Some(Operation::MemberChange(_)) | None => Ok(ReplyBody::Done),
             Some(Operation::V2Change(change)) => Ok(self.change_v2(change)),
             Some(Operation::V2Expire(expire)) => Ok(self.expire_v2(expire)),
+            Some(Operation::DigestCheck(_)) => {
+                self.state.digest_round.open(self.index);
+                self.outcome.digest_asked = Some((self.index, self.state.digest));
+                Ok(ReplyBody::Done)
+            }
+            Some(Operation::DigestReport(report)) => Ok(self.judge(report)),
         }
     }
 
@@ -201,12 +220,40 @@ impl Applier<'_> {
         self.end_lease(request.id)
     }
 
-    fn alarm(&mut self, request: &AlarmRequest) -> ReplyBody {
+    /// A member's word in a round of digests: whoever differs from the majority is named.
+    fn judge(&mut self, report: &DigestReport) -> ReplyBody {
+        let State { digest_round, members, .. } = &mut *self.state;
+        let named = match digest_round.take(report, members) {
+            Verdict::None => return ReplyBody::Done,
+            Verdict::Differing(members) => members,
+            // etcd names nobody then, too: the cluster as a whole is in doubt.
+            Verdict::Undecidable => vec![0],
+        };
+        for member in named {
+            let alarm = (member, AlarmType::Corrupt as i32);
+            if self.state.alarms.insert(alarm) {
+                self.state.own_alarms.insert(alarm);
+            }
+            self.outcome.differing.push(member);
+        }
+        self.outcome.alarms_changed = true;
+        ReplyBody::Done
+    }
+
+    /// What a client raised, a client clears: the cluster by itself takes back only what it raised by itself.
+    fn alarm(&mut self, request: &AlarmRequest, asker: Asker) -> ReplyBody {
         let named = |alarm: &(u64, i32)| AlarmMember { member_id: alarm.0, alarm: alarm.1 };
         let none = AlarmType::None as i32;
         let alarms = match AlarmAction::try_from(request.action) {
             Ok(AlarmAction::Activate) if request.alarm != none => {
-                self.state.alarms.insert((request.member_id, request.alarm));
+                let alarm = (request.member_id, request.alarm);
+                let is_new = self.state.alarms.insert(alarm);
+                match asker {
+                    Asker::Cluster if is_new => drop(self.state.own_alarms.insert(alarm)),
+                    Asker::Cluster => {}
+                    Asker::Client => drop(self.state.own_alarms.remove(&alarm)),
+                }
+                self.outcome.alarms_changed = true;
                 vec![named(&(request.member_id, request.alarm))]
             }
             Ok(AlarmAction::Deactivate) => {
@@ -216,11 +263,14 @@ impl Applier<'_> {
                     .alarms
                     .iter()
                     .filter(|alarm| all || **alarm == (request.member_id, request.alarm))
+                    .filter(|alarm| asker == Asker::Client || self.state.own_alarms.contains(*alarm))
                     .copied()
                     .collect();
                 for alarm in &gone {
                     self.state.alarms.remove(alarm);
+                    self.state.own_alarms.remove(alarm);
                 }
+                self.outcome.alarms_changed |= !gone.is_empty();
                 gone.iter().map(named).collect()
             }
             Ok(AlarmAction::Get) => {
@@ -321,7 +371,9 @@ fn touches_data(operation: &Operation) -> bool {
         | Operation::AuthRoleGrantPermission(_)
         | Operation::AuthRoleRevokePermission(_)
         | Operation::AuthTokenKeySet(_)
-        | Operation::MemberChange(_) => false,
+        | Operation::MemberChange(_)
+        | Operation::DigestCheck(_)
+        | Operation::DigestReport(_) => false,
     }
 }
 

@@ -14,6 +14,12 @@ pub struct Outcome {
     pub leases: Vec<LeaseChange>,
     /// Whether members, their addresses or the cluster version changed.
     pub members_changed: bool,
+    /// Whether alarms were raised or cleared.
+    pub alarms_changed: bool,
+    /// Of a round of digests that begins: its entry, and this member's digest as of there, which is to be reported.
+    pub digest_asked: Option<(u64, u64)>,
+    /// Members that differ from the majority; 0: there is no majority.
+    pub differing: Vec<u64>,
     /// What the entry held.
     pub operations: OperationCounts,
 }

@@ -13,6 +13,7 @@ use crate::key_index::Version;
 use crate::lease::Leases;
 use crate::range::{KeyRange, RangeEnd};
 use crate::revlog::{Location, RECORD_OVERHEAD, SegmentSet};
+use crate::scrub::Scrub;
 use crate::state::{Core, State, decode_key_value, visible};
 use crate::tie_order;
 use crate::txn;
@@ -705,6 +706,26 @@ impl StoreReader {
             self.authorize(caller, act)?;
         }
         Ok(result)
+    }
+
+    /// A pass over all records, to find broken ones.
+    pub fn scrub(&self) -> Scrub {
+        Scrub::new(self.core.clone())
+    }
+
+    /// Whether nothing may be told to clients: the state is known to be wrong. One atomic load.
+    pub fn is_quarantined(&self) -> bool {
+        self.core.quarantined.load(Acquire)
+    }
+
+    /// The alarms that the cluster raised by itself, in order.
+    pub fn own_alarms(&self) -> Vec<AlarmMember> {
+        self.core.state.read().own_alarm_members()
+    }
+
+    /// Bytes that count for the quota: keys, values and the history that is kept. One atomic load.
+    pub fn live_bytes(&self) -> u64 {
+        self.core.counters.live_bytes.load(Relaxed)
     }
 
     /// Why the member may not be trusted any more, once a stored record was found broken.

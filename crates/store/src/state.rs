@@ -5,6 +5,7 @@
 use crate::auth::AuthView;
 use crate::error::{DiskError, Error};
 use crate::hash::CompactionHashes;
+use crate::integrity::Round;
 use crate::key_index::{KeyIndex, Version};
 use crate::lease::Leases;
 use crate::members::Membership;
@@ -30,6 +31,10 @@ pub(crate) struct State {
     pub(crate) compact_revision: i64,
     pub(crate) leases: Leases,
     pub(crate) alarms: BTreeSet<(u64, i32)>,
+    /// Those of `alarms` that the cluster raised by itself.
+    pub(crate) own_alarms: BTreeSet<(u64, i32)>,
+    /// The newest round of digests.
+    pub(crate) digest_round: Round,
     pub(crate) members: Membership,
     pub(crate) cluster_version: String,
     /// Empty: no downgrade is under way.
@@ -54,6 +59,10 @@ pub(crate) struct Core {
     pub(crate) corrupt: AtomicBool,
     /// The text of the first such finding.
     pub(crate) corrupt_reason: parking_lot::Mutex<Option<String>>,
+    /// Stores that were installed over this one.
+    pub(crate) installs: AtomicU64,
+    /// The member does not trust this state any more: nothing of it may be told to clients.
+    pub(crate) quarantined: AtomicBool,
     /// What compactions hashed.
     pub(crate) compaction_hashes: parking_lot::Mutex<CompactionHashes>,
     /// The compaction up to which everything unreachable was forgotten.
@@ -103,6 +112,10 @@ impl Core {
         self.corrupt.store(true, Ordering::Release);
         Error::Corrupt
     }
+}
+
+fn named(alarms: &BTreeSet<(u64, i32)>) -> Vec<AlarmMember> {
+    alarms.iter().map(|&(member_id, alarm)| AlarmMember { member_id, alarm }).collect()
 }
 
 /// What [`Core::auth_mark`] is for a view.
@@ -161,10 +174,11 @@ impl State {
         self.is_alarmed(AlarmType::Nospace)
     }
 
-    /// Whether members were found to differ: nobody can say whose data is right, so none is changed. As in etcd it can
-    /// still be read.
+    /// Whether members were found to differ and nobody can say whose data is right, so none is changed. As in etcd it can
+    /// still be read. A single member that the others named is none of their business.
     pub(crate) fn is_alarmed_corrupt(&self) -> bool {
-        self.is_alarmed(AlarmType::Corrupt)
+        let corrupt = AlarmType::Corrupt as i32;
+        self.alarms.iter().any(|alarm| alarm.1 == corrupt && (alarm.0 == 0 || !self.own_alarms.contains(alarm)))
     }
 
     fn is_alarmed(&self, kind: AlarmType) -> bool {
@@ -173,7 +187,12 @@ impl State {
 
     /// The alarms in order.
     pub(crate) fn alarm_members(&self) -> Vec<AlarmMember> {
-        self.alarms.iter().map(|&(member_id, alarm)| AlarmMember { member_id, alarm }).collect()
+        named(&self.alarms)
+    }
+
+    /// Those that the cluster raised by itself, in order.
+    pub(crate) fn own_alarm_members(&self) -> Vec<AlarmMember> {
+        named(&self.own_alarms)
     }
 
     /// Folds bytes into the digest.

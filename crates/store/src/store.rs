@@ -12,6 +12,7 @@ use crate::error::{DiskError, Error};
 use crate::export::Moment;
 use crate::hash::CompactionHashes;
 use crate::home::{Home, Received, SnapshotSink, SnapshotSource};
+use crate::integrity::Round;
 use crate::key_index::{KeyIndex, Version};
 use crate::lease::Leases;
 use crate::members::{Membership, decode_change};
@@ -24,7 +25,7 @@ use crate::watch::{EventRecord, WatchHub};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use prost::Message;
-use quorate_proto::etcdserverpb::Member;
+use quorate_proto::etcdserverpb::{AlarmMember, Member};
 use quorate_proto::quoratepb::{Checkpoint, CommandBatch, ConfState, LeaseRecord, SegmentRef};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -67,6 +68,13 @@ pub struct Position {
     pub members: Membership,
 }
 
+/// What becomes of a store whose segments are broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OnBroken {
+    Refuse,
+    Quarantine,
+}
+
 /// A snapshot at hand: can be sent any number of times, while the store goes on.
 #[derive(Clone)]
 pub struct BuiltSnapshot {
@@ -100,6 +108,28 @@ pub struct Store {
 impl Store {
     /// Opens the store below `root`, or makes a new one.
     pub fn open(disk: Arc<dyn Disk>, root: &str, config: StoreConfig, bootstrap: Bootstrap) -> Result<Self, DiskError> {
+        Self::open_or(disk, root, config, bootstrap, OnBroken::Refuse)
+    }
+
+    /// Like [`Self::open`]; but with segments that are broken it opens without any records, quarantined, if there are other
+    /// members that could give this one another store. Nothing may be done with it then but to receive and install one.
+    /// The broken files stay as they are until then.
+    pub fn open_to_repair(
+        disk: Arc<dyn Disk>,
+        root: &str,
+        config: StoreConfig,
+        bootstrap: Bootstrap,
+    ) -> Result<Self, DiskError> {
+        Self::open_or(disk, root, config, bootstrap, OnBroken::Quarantine)
+    }
+
+    fn open_or(
+        disk: Arc<dyn Disk>,
+        root: &str,
+        config: StoreConfig,
+        bootstrap: Bootstrap,
+        on_broken: OnBroken,
+    ) -> Result<Self, DiskError> {
         let (home, checkpoint) = Home::open(disk.clone(), root)?;
         let is_new = checkpoint.is_none();
         let checkpoint = checkpoint.unwrap_or_else(|| Checkpoint {
@@ -110,7 +140,18 @@ impl Store {
             conf_state: Some(bootstrap.conf_state),
             ..Checkpoint::default()
         });
-        let (log, state) = load(&disk, &home, config, &checkpoint)?;
+        let (log, state, broken) = match load(&disk, &home, config, &checkpoint) {
+            Ok((log, state)) => (log, state, None),
+            Err(error @ DiskError::Corrupt { .. })
+                if on_broken == OnBroken::Quarantine && checkpoint.members.len() > 1 =>
+            {
+                let log = RevLog::without_records(disk.clone(), &home.folder(), config.revlog);
+                let leases = Leases::load(&checkpoint.leases, checkpoint.lease_count);
+                let state = state_of(&checkpoint, &log, KeyIndex::new(), leases);
+                (log, state, Some(error))
+            }
+            Err(error) => return Err(error),
+        };
         let revision = state.revision;
         let compact_revision = state.compact_revision;
         let core = Arc::new(Core {
@@ -122,6 +163,8 @@ impl Store {
             counters: Counters::default(),
             corrupt: AtomicBool::new(false),
             corrupt_reason: Mutex::new(None),
+            quarantined: AtomicBool::new(false),
+            installs: AtomicU64::new(0),
             compaction_hashes: Mutex::new(CompactionHashes::default()),
             compacted_revision: AtomicI64::new(compact_revision),
             v2_hub: v2::Hub::default(),
@@ -141,6 +184,9 @@ impl Store {
             compaction: Compaction::resume(compact_revision),
         };
         store.count_sizes();
+        if let Some(error) = broken {
+            store.quarantine(&error.to_string());
+        }
         if is_new {
             // The cluster's first members must be known at the next start even before anything is applied.
             store.checkpoint()?;
@@ -191,6 +237,7 @@ impl Store {
                 events: watched.then_some(&mut events),
                 scratch: &mut self.scratch,
                 outcome: &mut outcome,
+                index,
                 term,
                 compacted: &mut compacted,
             };
@@ -236,6 +283,13 @@ impl Store {
                     // etcd deletes a removed member's record and makes another.
                     let records = if state.members.is_removed(id) { 2 } else { 1 };
                     (0..records).for_each(|_| state.v2.note_member(id));
+                }
+                let gone = |state: &State, id: u64| id != 0 && state.members.get(id).is_none();
+                let over: Vec<_> = state.own_alarms.iter().copied().filter(|alarm| gone(&state, alarm.0)).collect();
+                for alarm in over {
+                    state.own_alarms.remove(&alarm);
+                    state.alarms.remove(&alarm);
+                    outcome.alarms_changed = true;
                 }
                 let members = state.members.to_vec();
                 state.digest(&members.iter().flat_map(Message::encode_to_vec).collect::<Vec<u8>>());
@@ -305,6 +359,8 @@ impl Store {
             segments,
             leases: state.leases.records(),
             alarms: state.alarm_members(),
+            own_alarms: state.own_alarm_members(),
+            digest_round: state.digest_round.record(),
             members: state.members.to_vec(),
             removed_members: state.members.removed(),
             auto_promoted: state.members.auto_promoted(),
@@ -351,6 +407,10 @@ impl Store {
             self.core.set_auth(&state.auth);
             *shared = state;
         }
+        self.core.installs.fetch_add(1, Release);
+        self.core.corrupt.store(false, Release);
+        self.core.quarantined.store(false, Release);
+        *self.core.corrupt_reason.lock() = None;
         self.conf_state = checkpoint.conf_state.unwrap_or_default();
         self.bytes_since_checkpoint = 0;
         self.core.revision.store(revision, Release);
@@ -359,6 +419,14 @@ impl Store {
         self.core.applied_index.store(applied_index, Release);
         self.count_sizes();
         Ok(())
+    }
+
+    /// From here on nothing of this state may be told to clients, until another one is installed. `reason`: for whoever
+    /// asks why.
+    pub fn quarantine(&self, reason: &str) {
+        self.core.corrupt_reason.lock().get_or_insert_with(|| reason.to_owned());
+        self.core.corrupt.store(true, Release);
+        self.core.quarantined.store(true, Release);
     }
 
     /// One bounded step of compaction: forgets unreachable versions, then gives their space back. Answers whether there
@@ -373,6 +441,10 @@ impl Store {
     pub fn close(mut self) -> Result<(), DiskError> {
         self.checkpoint().map(|_| ())
     }
+}
+
+fn alarm_set(alarms: &[AlarmMember]) -> BTreeSet<(u64, i32)> {
+    alarms.iter().map(|alarm| (alarm.member_id, alarm.alarm)).collect()
 }
 
 /// Reads what a checkpoint names.
@@ -398,13 +470,21 @@ fn load(
         );
         leases.move_key(entry.key, before.map_or(0, |version| version.lease), entry.lease);
     })?;
-    let state = State {
+    let state = state_of(checkpoint, &log, index, leases);
+    Ok((log, state))
+}
+
+/// The state of a checkpoint with these records.
+fn state_of(checkpoint: &Checkpoint, log: &RevLog, index: KeyIndex, leases: Leases) -> State {
+    State {
         index,
         view: log.view(),
         revision: checkpoint.revision.max(FIRST_REVISION),
         compact_revision: checkpoint.compact_revision,
         leases,
-        alarms: checkpoint.alarms.iter().map(|alarm| (alarm.member_id, alarm.alarm)).collect::<BTreeSet<_>>(),
+        alarms: alarm_set(&checkpoint.alarms),
+        own_alarms: alarm_set(&checkpoint.own_alarms),
+        digest_round: Round::load(checkpoint.digest_round.as_ref()),
         members: Membership::new(
             checkpoint.members.clone(),
             checkpoint.removed_members.clone(),
@@ -417,6 +497,5 @@ fn load(
         digest: checkpoint.digest,
         applied_index: checkpoint.applied_index,
         applied_term: checkpoint.applied_term,
-    };
-    Ok((log, state))
+    }
 }

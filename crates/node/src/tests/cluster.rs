@@ -58,6 +58,7 @@ pub(super) fn config(id: u64) -> NodeConfig {
         waiting_max: 1000,
         waiting_ms_max: 5000,
         seed: 42,
+        digest_interval_ms: 0,
         incarnation: 1,
     }
 }

@@ -65,7 +65,6 @@ scripts!(
     members,
     membership,
     backlog,
-    stall,
 );
 
 fn run(cluster: &mut Cluster, line: &str) -> String {
@@ -343,6 +342,7 @@ fn message_words(message: &PeerMessage) -> String {
         }
         Some(Kind::Probe(_)) => "probe".to_owned(),
         Some(Kind::ForwardRefused(refused)) => format!("refused {} {:?}", refused.id, refused.reason()),
+        Some(Kind::RepairRequest(request)) => format!("asks for a store of {} or later", request.index),
         None => "nothing".to_owned(),
     }
 }

@@ -90,7 +90,7 @@ pub(super) fn status(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes
         db_size_in_use: stats.live_bytes as i64,
         is_learner: node.is_learner,
         storage_version: cluster_version::storage(&reader.cluster_version()).to_owned(),
-        db_size_quota: surface.backend.limits().quota_bytes as i64,
+        db_size_quota: surface.backend.limits().quota.bytes as i64,
         downgrade_info: Some(DowngradeInfo { enabled: !downgrade_target.is_empty(), target_version: downgrade_target }),
     }))
 }

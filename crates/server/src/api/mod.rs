@@ -441,6 +441,20 @@ fn serves_as_learner(method: Method) -> bool {
     matches!(method, Method::Range | Method::Status | Method::Snapshot | Method::Watch)
 }
 
+/// What a member tells whose data is not to be trusted: nothing that comes from the data.
+fn serves_without_data(method: Method) -> bool {
+    matches!(
+        method,
+        Method::Status
+            | Method::MemberList
+            | Method::MoveLeader
+            | Method::Defragment
+            | Method::HealthCheck
+            | Method::HealthList
+            | Method::HealthWatch
+    )
+}
+
 /// A call whose caller says one thing.
 struct UnaryCall<B> {
     call: Call,
@@ -490,6 +504,9 @@ impl Call {
         }
         if status.is_learner && !serves_as_learner(self.method) {
             return Err(NOT_FOR_LEARNERS);
+        }
+        if self.surface.backend.reader().is_quarantined() && !serves_without_data(self.method) {
+            return Err(quorate_store::error::Error::Corrupt.into());
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use quorate_proto::etcdserverpb::{AlarmRequest, AlarmType, PutRequest, RequestOp
 use quorate_proto::quoratepb::command::Operation;
 use quorate_store::auth::cluster_caller;
 use quorate_store::error::Error;
+use quorate_store::quota::Quota as Stages;
 use std::time::{Duration, Instant};
 
 /// What a change costs beside its key and value (etcd's figure).
@@ -71,30 +72,40 @@ impl Quota {
     }
 
     async fn check(&self, surface: &ClientSurface, bytes: u64) -> Result<(), Status> {
-        let live_bytes = || surface.backend.reader().stats().live_bytes;
-        if self.let_through(bytes, surface.backend.limits().quota_bytes, Instant::now(), live_bytes) {
+        let limits = surface.backend.limits();
+        let live_bytes = || surface.backend.reader().live_bytes();
+        if let Some(used_bytes) = self.let_through(bytes, limits.quota, Instant::now(), live_bytes) {
+            match limits.quota.delay_ms(used_bytes) {
+                0 => {}
+                delay_ms => tokio::time::sleep(Duration::from_millis(delay_ms)).await,
+            }
             return Ok(());
         }
-        let alarm = AlarmRequest {
-            action: AlarmAction::Activate as i32,
-            member_id: surface.backend.identity().member_id,
-            alarm: AlarmType::Nospace as i32,
-        };
-        // The refusal stands whether or not the alarm could be raised; the next one tries again.
-        let _ = surface.backend.propose(Some(cluster_caller()), Operation::Alarm(alarm)).await;
+        // A write that is too large for what is left does not make the store full for others. Whoever wants etcd's form
+        // gets its alarm for that, too.
+        if limits.sticky_nospace || !limits.quota.has_room(live_bytes()) {
+            let alarm = AlarmRequest {
+                action: AlarmAction::Activate as i32,
+                member_id: surface.backend.identity().member_id,
+                alarm: AlarmType::Nospace as i32,
+            };
+            // The refusal stands whether or not the alarm could be raised; the next one tries again.
+            let _ = surface.backend.propose(Some(cluster_caller()), Operation::Alarm(alarm)).await;
+        }
         Err(Error::NoSpace.into())
     }
 
-    fn let_through(&self, bytes: u64, quota_bytes: u64, now: Instant, live_bytes: impl Fn() -> u64) -> bool {
+    /// What is used behind a write of `bytes`; `None`: it does not fit.
+    fn let_through(&self, bytes: u64, quota: Stages, now: Instant, live_bytes: impl Fn() -> u64) -> Option<u64> {
         let mut look = self.look.lock();
-        let fits = |used_bytes: u64| used_bytes.saturating_add(bytes) < quota_bytes;
         let current = match *look {
-            Some(known) if now.duration_since(known.at) < LOOK_AGE_MAX && fits(known.used_bytes) => known,
+            Some(known) if now.duration_since(known.at) < LOOK_AGE_MAX && quota.fits(known.used_bytes, bytes) => known,
             _ => Look { used_bytes: live_bytes(), at: now },
         };
-        let fits = fits(current.used_bytes);
-        *look = Some(Look { used_bytes: current.used_bytes + if fits { bytes } else { 0 }, ..current });
-        fits
+        let fits = quota.fits(current.used_bytes, bytes);
+        let used_bytes = current.used_bytes.saturating_add(if fits { bytes } else { 0 });
+        *look = Some(Look { used_bytes, ..current });
+        fits.then_some(used_bytes)
     }
 }
 
@@ -109,10 +120,11 @@ mod tests {
         let start = Instant::now();
         let (live, looks) = (Cell::new(1_000u64), Cell::new(0));
         let ask = |bytes, after: Duration| {
-            quota.let_through(bytes, 10_000, start + after, || {
+            let look = || {
                 looks.set(looks.get() + 1);
                 live.get()
-            })
+            };
+            quota.let_through(bytes, Stages { bytes: 10_000 }, start + after, look).is_some()
         };
         assert!(ask(4_000, Duration::ZERO));
         assert!(ask(4_000, Duration::ZERO));

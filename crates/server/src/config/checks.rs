@@ -1,6 +1,7 @@
 //! From given values to a consistent [`Config`]: defaults, derived values, and every rule between settings.
 
 use super::duration;
+use super::integrity::{self, IntegritySettings};
 use super::operability::{self, Operability};
 use super::parse::{Values, parse_bool};
 use super::security::{self, Listening};
@@ -42,8 +43,6 @@ pub struct Config {
     pub initial_advertise_peer_urls: Vec<String>,
     /// Names and peer URLs (sorted) of the first members.
     pub initial_cluster: BTreeMap<String, Vec<String>>,
-    /// How a member without data learns of the first members.
-    pub finding: Finding,
     /// Whether the cluster is new.
     pub initial_cluster_state: InitialClusterState,
     /// `--initial-cluster-token`.
@@ -60,6 +59,8 @@ pub struct Config {
     pub max_txn_ops: usize,
     /// `--quota-backend-bytes`, resolved; 0: no limit.
     pub quota_bytes: u64,
+    /// What is done for the data.
+    pub integrity: IntegritySettings,
     /// `--watch-progress-notify-interval`.
     pub progress_interval: Duration,
     /// What HTTP serves on the client port, and to whom.
@@ -92,22 +93,6 @@ pub struct Config {
     pub force_new_cluster: bool,
     /// What is to be logged about the settings themselves.
     pub notes: Vec<Note>,
-}
-
-/// How a member without data learns of the first members.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finding {
-    /// By `--initial-cluster`.
-    Listed,
-    /// `--discovery`: they tell each other at this URL of a v2 store.
-    Service(String),
-    /// `--discovery-srv` and `--discovery-srv-name`.
-    Dns {
-        /// Whose records count.
-        domain: String,
-        /// What follows the service's usual name; empty: nothing.
-        service_name: String,
-    },
 }
 
 /// `--initial-cluster-state`.
@@ -275,7 +260,6 @@ pub(crate) fn resolve(values: &Values, mut notes: Vec<Note>) -> Result<Config, S
         listen_peer_urls,
         initial_advertise_peer_urls,
         initial_cluster: parse_cluster(&initial_cluster_text)?,
-        finding: finding(&given)?,
         initial_cluster_state: match given.text("initial-cluster-state") {
             "existing" => InitialClusterState::Existing,
             _ => InitialClusterState::New,
@@ -287,6 +271,7 @@ pub(crate) fn resolve(values: &Values, mut notes: Vec<Note>) -> Result<Config, S
         max_request_bytes: usize::try_from(max_request_bytes).expect("bounded above"),
         max_txn_ops: usize::try_from(given.unsigned("max-txn-ops")).unwrap_or(usize::MAX),
         quota_bytes,
+        integrity: integrity::resolve(&given, &operability.features),
         progress_interval,
         tokens,
         bcrypt_cost: given.unsigned("bcrypt-cost"),
@@ -312,26 +297,6 @@ pub(crate) fn resolve(values: &Values, mut notes: Vec<Note>) -> Result<Config, S
         peer_tls,
         name,
         notes,
-    })
-}
-
-/// There is one way to find the others.
-fn finding(given: &Lookup<'_>) -> Result<Finding, String> {
-    let (service, domain) = (given.text("discovery"), given.text("discovery-srv"));
-    let ways = [given.is_given("initial-cluster"), !service.is_empty(), !domain.is_empty()];
-    if ways.into_iter().filter(|way| *way).count() > 1 {
-        let other = if service.is_empty() { "discovery-endpoints" } else { "discovery" };
-        return Err(format!(
-            "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \"{other}\" or \
-             \"discovery-srv\""
-        ));
-    }
-    Ok(match (service, domain) {
-        ("", "") => Finding::Listed,
-        ("", domain) => {
-            Finding::Dns { domain: domain.to_owned(), service_name: given.text("discovery-srv-name").to_owned() }
-        }
-        (service, _) => Finding::Service(service.to_owned()),
     })
 }
 
@@ -361,7 +326,7 @@ fn listen(list: &[String]) -> Result<Vec<Address>, String> {
 }
 
 /// `a=http://x:1,a=http://x:2,b=http://y:1` to names with sorted URLs.
-pub(crate) fn parse_cluster(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
+fn parse_cluster(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
     let mut members: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for pair in text.split(',').filter(|pair| !pair.is_empty()) {
         let (name, url) = pair.split_once('=').unwrap_or((pair, ""));

@@ -8,6 +8,7 @@ pub(crate) mod duration;
 mod features;
 mod file;
 mod help;
+mod integrity;
 mod operability;
 mod parse;
 mod security;
@@ -19,12 +20,11 @@ mod etcd_flags;
 mod tests;
 
 pub(crate) use duration::parse_nanoseconds as parse_duration;
-pub(crate) use parse::parse_bool;
 
-pub(crate) use checks::parse_cluster;
-pub use checks::{Config, Finding, InitialClusterState, LogFormat, Note};
+pub use checks::{Config, InitialClusterState, LogFormat, Note};
 pub use features::{FEATURE_GATES, FeatureGate, Features, Stage};
 pub use help::{help_text, usage_text};
+pub use integrity::IntegritySettings;
 pub use operability::{AutoCompaction, LogRotation, MetricsDetail, Operability, TracingConfig};
 pub use parse::{ConfigError, Parsed, parse};
 pub use table::{FLAGS, Flag, Kind, Section, Standing};

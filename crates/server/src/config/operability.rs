@@ -182,6 +182,10 @@ fn why_gate_changes_nothing(gate: &str) -> &'static str {
         "StopGRPCServiceOnDefrag" => {
             "accepted for etcd's sake, without effect: there is nothing to defragment, so nothing stops for it"
         }
+        "CompactHashCheck" => {
+            "the members compare their data anyway; the interval is at most that of --compact-hash-check-time"
+        }
+        "InitialCorruptCheck" => "all records are read and verified before anybody is served",
         _ => "accepted for etcd's sake, without effect",
     }
 }

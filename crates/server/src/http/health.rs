@@ -6,7 +6,7 @@ use crate::grpc::status::Status;
 use crate::http::{TEXT, content, parameters, refusal};
 use http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Response, StatusCode};
-use quorate_proto::etcdserverpb::{AlarmType, RangeRequest};
+use quorate_proto::etcdserverpb::{AlarmMember, AlarmType, RangeRequest};
 use serde_json::json;
 use std::fmt::Write;
 use std::time::Duration;
@@ -45,7 +45,7 @@ fn excluded(query: &str) -> Vec<&str> {
 }
 
 async fn unhealthy(surface: &ClientSurface, serializable: bool, excluded: &[&str]) -> Option<String> {
-    for alarm in surface.backend.reader().alarms() {
+    for alarm in concerning(surface) {
         let name = AlarmType::try_from(alarm.alarm).map_or("UNKNOWN", |kind| kind.as_str_name());
         if !excluded.contains(&name) {
             return Some(format!("ALARM {name}"));
@@ -159,6 +159,22 @@ fn report(results: &[(&str, Result<(), String>)], verbose: bool) -> (bool, Strin
     (healthy, text)
 }
 
+/// The alarms that concern this member: all, but for those that the cluster raised over another one's data.
+fn concerning(surface: &ClientSurface) -> Vec<AlarmMember> {
+    let reader = surface.backend.reader();
+    let (own_id, own_alarms) = (surface.backend.identity().member_id, reader.own_alarms());
+    let corrupt = AlarmType::Corrupt as i32;
+    let concerns_another = |alarm: &AlarmMember| {
+        alarm.alarm == corrupt && alarm.member_id != 0 && alarm.member_id != own_id && own_alarms.contains(alarm)
+    };
+    let mut alarms = reader.alarms();
+    alarms.retain(|alarm| !concerns_another(alarm));
+    if reader.is_quarantined() && !alarms.iter().any(|alarm| alarm.alarm == corrupt) {
+        alarms.push(AlarmMember { member_id: own_id, alarm: corrupt });
+    }
+    alarms
+}
+
 fn serializable_read(surface: &ClientSurface) -> Result<(), String> {
     let request = RangeRequest { key: HEALTH_KEY.into(), limit: 1, serializable: true, ..Default::default() };
     match surface.backend.reader().range(&request) {
@@ -176,7 +192,7 @@ async fn linearizable_read(surface: &ClientSurface) -> Result<(), String> {
 }
 
 fn no_corruption(surface: &ClientSurface) -> Result<(), String> {
-    let corrupt = surface.backend.reader().alarms().iter().any(|alarm| alarm.alarm == AlarmType::Corrupt as i32);
+    let corrupt = concerning(surface).iter().any(|alarm| alarm.alarm == AlarmType::Corrupt as i32);
     if corrupt { Err("alarm activated: CORRUPT".to_owned()) } else { Ok(()) }
 }
 

@@ -68,6 +68,17 @@ impl Gauge {
     }
 }
 
+/// Of reading everything in the background.
+#[derive(Debug, Default)]
+pub(crate) struct ScrubCounters {
+    /// Bytes that were read and are whole.
+    pub(crate) bytes: Counter,
+    /// Passes over everything that found nothing.
+    pub(crate) passes: Counter,
+    /// Passes that ended at a broken record.
+    pub(crate) broken: Counter,
+}
+
 /// One method's calls.
 #[derive(Debug)]
 pub(crate) struct MethodCounters {
@@ -198,6 +209,12 @@ pub struct Metrics {
     pub compaction_milliseconds: Histogram,
     /// Steps of compaction, during which nothing is applied, ms.
     pub compaction_pause_milliseconds: Histogram,
+    /// Of reading everything in the background.
+    pub(crate) scrub: ScrubCounters,
+    /// Stores of this member that turned out not to be trusted.
+    pub repairs_begun: Counter,
+    /// Stores that other members gave in their place.
+    pub repairs_done: Counter,
     /// When the latest compaction ended, seconds since 1970.
     pub compaction_last_seconds: Gauge,
     /// Nothing needs it; what callers ask for is counted all the same, seconds.
@@ -307,6 +324,9 @@ impl Metrics {
             range_times: apply_times(0),
             compaction_milliseconds: Histogram::exponential(100.0, 2.0, 14),
             compaction_pause_milliseconds: Histogram::exponential(1.0, 2.0, 13),
+            scrub: ScrubCounters::default(),
+            repairs_begun: Counter::default(),
+            repairs_done: Counter::default(),
             compaction_last_seconds: Gauge::default(),
             defragment_seconds: Histogram::exponential(0.1, 2.0, 13),
             snapshot_seconds: Histogram::exponential(0.01, 2.0, 17),

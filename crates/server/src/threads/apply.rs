@@ -20,6 +20,7 @@ use crate::threads::queue::{Receiver, TakeError};
 use crate::threads::snapshots::SnapshotRoom;
 use crate::waiting::Waiting;
 use quorate_node::api::{CommittedEntry, Input, Payload, SnapshotPoint};
+use quorate_node::held::HeldEntries;
 use quorate_proto::etcdserverpb::Member;
 use quorate_store::error::DiskError;
 use quorate_store::export::Moment;
@@ -55,6 +56,8 @@ pub(crate) enum ApplyTask {
     Receive(oneshot::Sender<Result<SnapshotSink, DiskError>>),
     /// Say what there is at this moment, for a backup.
     Moment(oneshot::Sender<Moment>),
+    /// A reader found a broken record, for this reason.
+    Distrust(String),
     /// Write a last checkpoint, and end.
     Stop,
 }
@@ -76,6 +79,8 @@ pub(crate) struct ApplyThread {
     pub(crate) entries_since_checkpoint: u64,
     /// The compaction under way, if its command was applied in this life of the process.
     pub(crate) compaction: Option<CompactionRun>,
+    /// What is not applied because the store is not to be trusted; see `distrust`.
+    pub(crate) held: Option<HeldEntries>,
 }
 
 /// A compaction from its command to its end.
@@ -96,6 +101,7 @@ enum Upkeep {
 impl ApplyThread {
     /// Runs until told to stop.
     pub(crate) fn run(mut self) {
+        self.look_at_own_alarm();
         let mut upkeep = Upkeep::Unknown;
         let mut tasks_since_upkeep = 0;
         loop {
@@ -112,6 +118,9 @@ impl ApplyThread {
                     continue;
                 }
                 Ok(ApplyTask::Entries(entries)) => self.apply(entries),
+                // The node, which hears of it, builds no snapshots of a store that is not to be trusted, and asks again later.
+                Ok(ApplyTask::BuildSnapshot | ApplyTask::Moment(_)) if self.held.is_some() => {}
+                Ok(ApplyTask::Distrust(reason)) => self.reader_found(&reason),
                 Ok(ApplyTask::BuildSnapshot) => self.build_snapshot(),
                 Ok(ApplyTask::Install(point)) => self.install(point),
                 Ok(ApplyTask::Moment(answer)) => {
@@ -132,16 +141,26 @@ impl ApplyThread {
                 tasks_since_upkeep = 0;
             }
         }
-        if let Err(error) = self.store.close() {
+        // What is not to be trusted is not made durable: the next start finds what the alarm or the checksum says.
+        if self.held.is_none()
+            && let Err(error) = self.store.close()
+        {
             die("cannot write the last checkpoint", &error);
         }
     }
 
     fn maintain(&mut self) -> Upkeep {
+        if self.held.is_some() {
+            return Upkeep::Nothing;
+        }
         let started = Instant::now();
         let upkeep = match self.store.maintain(MAINTAIN_BYTES) {
             Ok(true) => Upkeep::More,
             Ok(false) => Upkeep::Nothing,
+            Err(error @ DiskError::Corrupt { .. }) if self.has_others() => {
+                self.distrust(&error.to_string(), Vec::new());
+                Upkeep::Nothing
+            }
             Err(error) => die("cannot compact the store", &error),
         };
         if self.compaction.is_some() {
@@ -174,22 +193,37 @@ impl ApplyThread {
         );
     }
 
-    fn apply(&mut self, entries: Vec<CommittedEntry>) {
+    pub(super) fn apply(&mut self, mut entries: Vec<CommittedEntry>) {
+        if self.held.is_some() {
+            return self.hold(entries);
+        }
         let Some(last) = entries.last() else { return };
-        let index = last.index;
+        let mut index = last.index;
+        // A store that was installed may hold more than was handed out until then.
+        let applied = self.store.reader().applied_index();
+        entries.retain(|entry| entry.index > applied);
         self.entries_since_checkpoint += entries.len() as u64;
         let mut leases: Vec<LeaseChange> = Vec::new();
         let mut answers: Vec<(u64, Result<Reply, CallError>)> = Vec::new();
-        for entry in entries {
-            let index = entry.index;
+        let mut broken: Option<String> = None;
+        let mut entries = entries.into_iter();
+        while let Some(entry) = entries.next() {
+            let entry_index = entry.index;
             let started = Instant::now();
             let before = matches!(entry.payload, Payload::Members { .. }).then(|| self.store.reader().members());
-            let mut outcome = match self.apply_one(entry) {
+            let mut outcome = match self.apply_one(entry.clone()) {
                 Ok(outcome) => outcome,
+                Err(error @ DiskError::Corrupt { .. }) if self.has_others() => {
+                    index = entry_index - 1;
+                    entries = std::iter::once(entry).chain(entries).collect::<Vec<_>>().into_iter();
+                    broken = Some(error.to_string());
+                    break;
+                }
                 Err(error) => die("cannot apply an entry: this member stops", &error),
             };
-            self.measure(index, &outcome, started);
+            self.measure(entry_index, &outcome, started);
             self.waiting.followed().applied(outcome.replies.iter().map(|(id, _)| *id), started.elapsed());
+            let distrusted = self.heed(&outcome);
             leases.append(&mut outcome.leases);
             answers.extend(outcome.replies.into_iter().map(|(id, reply)| (id, reply.map_err(CallError::Store))));
             if outcome.members_changed {
@@ -198,11 +232,19 @@ impl ApplyThread {
             if answers.len() >= ANSWERS_MAX {
                 self.waiting.answer_commands(answers.drain(..));
             }
+            if let Some(reason) = distrusted.filter(|_| self.has_others()) {
+                index = entry_index;
+                broken = Some(reason.to_owned());
+                break;
+            }
         }
         if !answers.is_empty() {
             self.waiting.answer_commands(answers);
         }
         self.mailbox.post_quietly(Input::Applied { index, leases });
+        if let Some(reason) = broken {
+            return self.distrust(&reason, entries.collect());
+        }
         let entries_max = self.snapshot_count.max(CHECKPOINT_ENTRIES_MIN);
         if self.entries_since_checkpoint >= entries_max || self.store.bytes_since_checkpoint() >= CHECKPOINT_BYTES {
             self.checkpoint();
@@ -327,7 +369,9 @@ impl ApplyThread {
             "applied snapshot"
         );
         let (leases, members) = (position.leases, position.members);
+        let index = point.index;
         self.mailbox.post(Input::SnapshotInstalled { point, leases, members });
+        self.trust_again(index);
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod disk;
+mod distrust;
 pub(crate) mod node;
 pub(crate) mod queue;
 pub(crate) mod snapshots;

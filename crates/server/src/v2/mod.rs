@@ -62,6 +62,9 @@ where
     if request.method() == Method::OPTIONS {
         return Response::new(ReplyBody::Empty);
     }
+    if surface.backend.reader().is_quarantined() {
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, "etcdserver: corrupt cluster");
+    }
     let Some(path) = unescape_path(request.uri().path()) else {
         return refusal(StatusCode::BAD_REQUEST, "400 Bad Request");
     };

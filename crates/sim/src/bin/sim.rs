@@ -37,6 +37,9 @@ struct Arguments {
     /// Let an operator change the members meanwhile.
     #[arg(long)]
     members: bool,
+    /// Let stores differ, and rot with --rot, and be repaired.
+    #[arg(long)]
+    integrity: bool,
     /// Let faults strike ten times as long.
     #[arg(long)]
     long: bool,
@@ -69,7 +72,9 @@ fn replay(seed: u64, options: Options) -> String {
     let long = if options.long { " --long" } else { "" };
     let rot = if options.rot { " --rot" } else { "" };
     let members = if options.members { " --members" } else { "" };
-    format!("cargo run --release -p quorate-sim --bin sim -- --seed {seed}{plant}{long}{rot}{members} --trace")
+    let integrity = if options.integrity { " --integrity" } else { "" };
+    let flags = format!("{plant}{long}{rot}{members}{integrity}");
+    format!("cargo run --release -p quorate-sim --bin sim -- --seed {seed}{flags} --trace")
 }
 
 fn add(sum: &mut Counts, counts: &Counts) {
@@ -88,6 +93,9 @@ fn add(sum: &mut Counts, counts: &Counts) {
     sum.leader_changes += counts.leader_changes;
     sum.refused_starts += counts.refused_starts;
     sum.changes += counts.changes;
+    sum.rounds += counts.rounds;
+    sum.diverged += counts.diverged;
+    sum.repairs += counts.repairs;
     sum.recovery_us = sum.recovery_us.max(counts.recovery_us);
 }
 
@@ -99,6 +107,7 @@ fn main() -> ExitCode {
         long: arguments.long,
         rot: arguments.rot,
         members: arguments.members,
+        integrity: arguments.integrity,
     };
     let usual_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -75,6 +75,10 @@ impl World {
             self.answer(call, Outcome::Refused);
             return;
         }
+        if self.machines[member].process.as_ref().is_some_and(|process| process.held.is_some()) {
+            self.answer(call, Outcome::Refused);
+            return;
+        }
         match self.calls[call].request.clone() {
             Request::Command(operation) => {
                 let compaction = matches!(operation, Operation::Compact(_));

@@ -23,6 +23,7 @@ impl World {
             && self.open_calls.is_empty()
             && self.converged()
             && self.watchers_idle()
+            && (!self.options.integrity || self.is_whole())
             && self.log.model().leases().is_empty();
         if quiet || self.now_us >= self.settle_deadline_us() {
             self.phase = Phase::Over;

@@ -2,7 +2,7 @@
 //!
 //! Owns the queues between them. Each turn takes a seeded time, and what it does is done at its end.
 
-use super::{Event, Machine, World, watchers};
+use super::{Event, Machine, World, integrity, watchers};
 use crate::check::members::url_of;
 use crate::disk::Loss;
 use crate::history::{Answer, Outcome};
@@ -13,6 +13,7 @@ use quorate_node::Node;
 use quorate_node::api::{
     CommittedEntry, Effect, Input, NodeConfig, NodeStatus, Payload, Persist, Refusal, SnapshotPoint, StorePoint,
 };
+use quorate_node::held::HeldEntries;
 use quorate_node::wal::{Identity, Wal, WalConfig};
 use quorate_proto::Message;
 use quorate_proto::etcdserverpb::{Member, RangeRequest};
@@ -61,6 +62,8 @@ pub(super) struct Process {
     pub(super) arrived: Option<Received>,
     pub(super) incoming: Option<(u64, quorate_store::home::SnapshotSink)>,
     pub(super) status: NodeStatus,
+    /// What is not applied because the store is not to be trusted.
+    pub(super) held: Option<HeldEntries>,
 }
 
 enum DiskJob {
@@ -167,6 +170,7 @@ impl World {
                 self.trace.say(self.now_us, || format!("member {} runs", member + 1));
                 let after_us = self.random.below(self.scenario.tick_ms * 1000);
                 self.after(after_us, Event::Tick { member, life });
+                self.look_at_own_alarm(member);
                 self.wake_node(member);
                 self.queue_maintain(member);
             }
@@ -188,13 +192,13 @@ impl World {
                 buffer_bytes: scenario.store_buffer_bytes,
             },
         };
-        let store =
-            Store::open(disk.clone(), "store", store_config, bootstrap(scenario.members, machine.table.as_ref()))?;
+        let open = if self.options.integrity { Store::open_to_repair } else { Store::open };
+        let store = open(disk.clone(), "store", store_config, bootstrap(scenario.members, machine.table.as_ref()))?;
         let (wal, recovered) = Wal::open(disk, "wal", wal_config, identity)?;
         let position = store.position();
         recovered.check("wal", position.applied_index)?;
         // The node mixes its id in the same way. Two voters must not draw the same patience for ever; three part anyway.
-        let jitter = if self.options.members { id << 16 } else { 0 };
+        let jitter = if self.options.members || self.options.integrity { id << 16 } else { 0 };
         let config = NodeConfig {
             id,
             election_ticks: scenario.election_ticks,
@@ -203,6 +207,7 @@ impl World {
             log_bytes_max: scenario.log_bytes_max,
             waiting_max: WAITING_MAX,
             waiting_ms_max: scenario.election_us() * 3 / 1000,
+            digest_interval_ms: self.digest_interval_ms(),
             seed: scenario.seed ^ (id << 32) ^ machine.life ^ jitter,
             incarnation: machine.life,
         };
@@ -237,6 +242,7 @@ impl World {
             built: None,
             arrived: None,
             incoming: None,
+            held: None,
         })
     }
 
@@ -352,7 +358,7 @@ impl World {
             .collect();
         // A disk that fails here ends the process too, only sooner.
         let written = process.wal.append(&persists).and_then(|()| process.wal.mark_clean());
-        if written.is_ok() {
+        if written.is_ok() && process.held.is_none() {
             drop(process.store.close());
         }
     }
@@ -406,6 +412,7 @@ impl World {
         if self.options.members {
             self.reconnect(member);
         }
+        self.tend_integrity(member);
     }
 
     /// Puts an input into the node's inbox.
@@ -627,7 +634,19 @@ impl World {
 
     pub(super) fn apply_done(&mut self, member: usize) {
         let job = self.process(member).apply_job.take().expect("a turn ends what it began");
+        let is_held = self.process(member).held.is_some();
         let result = match job {
+            // The node builds no snapshot of such a store, and asks anew when there is another one.
+            ApplyJob::BuildSnapshot | ApplyJob::Maintain if is_held => Ok(()),
+            ApplyJob::Checkpoint if is_held => {
+                self.process(member).checkpoint_queued = false;
+                Ok(())
+            }
+            ApplyJob::Entries(entries) if is_held => {
+                let held = self.process(member).held.as_mut().expect("it was there");
+                held.hold(entries).expect("a run is small");
+                Ok(())
+            }
             ApplyJob::Entries(entries) => self.apply_entries(member, entries),
             ApplyJob::BuildSnapshot => self.build_snapshot(member),
             ApplyJob::Install(arrived) => self.install(member, *arrived),
@@ -635,6 +654,16 @@ impl World {
             ApplyJob::Maintain => self.maintain(member),
         };
         match result {
+            Err(error @ DiskError::Corrupt { .. })
+                if self.options.integrity
+                    && !self.machines[member].disk.has_failed()
+                    && self.process(member).reader.members().len() > 1 =>
+            {
+                if self.process(member).held.is_none() {
+                    self.distrust(member, &error.to_string(), Vec::new());
+                }
+                self.kick_apply(member);
+            }
             Err(error) => self.end(member, End::Disk(error)),
             Ok(()) if self.machines[member].process.is_some() => {
                 self.observe_state(member);
@@ -653,8 +682,11 @@ impl World {
 
     fn apply_entries(&mut self, member: usize, entries: Vec<CommittedEntry>) -> Result<(), DiskError> {
         let mut leases: Vec<LeaseChange> = Vec::new();
-        let mut last_index = 0;
-        for entry in entries {
+        let mut last_index = entries.last().map_or(0, |entry| entry.index);
+        let applied = self.process(member).reader.applied_index();
+        let mut broken = None;
+        let mut entries = entries.into_iter().filter(|entry| entry.index > applied).collect::<Vec<_>>().into_iter();
+        while let Some(entry) = entries.next() {
             self.trace.note(self.now_us, "apply", &[member as u64 + 1, entry.index, entry.term]);
             let before = matches!(entry.payload, Payload::Members { .. }).then(|| self.log.members().list());
             let last_known = self.log.last_index();
@@ -669,8 +701,16 @@ impl World {
                 && self.planted == 0
                 && self.now_us > 300_000
                 && matches!(entry.payload, Payload::Commands(_));
-            last_index = entry.index;
-            let Process { store, waiters, .. } =
+            let entry_index = entry.index;
+            let kept = entry.clone();
+            let entry = if integrity::has_commands(&entry) {
+                let Payload::Commands(batch) = entry.payload else { unreachable!("it has commands") };
+                CommittedEntry { payload: Payload::Commands(self.bent(member, entry_index, batch)), ..kept.clone() }
+            } else {
+                entry
+            };
+            let repairable = self.options.integrity && !self.machines[member].disk.has_failed();
+            let Process { store, waiters, reader, .. } =
                 self.machines[member].process.as_mut().expect("the process that applies runs");
             if skip {
                 self.planted += 1;
@@ -683,18 +723,28 @@ impl World {
                     Default::default()
                 }
                 Payload::Commands(batch) => {
-                    store.apply_commands(entry.index, entry.term, batch, &|id| waiters.contains_key(&id))?
+                    match store.apply_commands(entry.index, entry.term, batch, &|id| waiters.contains_key(&id)) {
+                        Err(error @ DiskError::Corrupt { .. }) if repairable && reader.members().len() > 1 => {
+                            last_index = entry_index - 1;
+                            entries = std::iter::once(kept).chain(entries).collect::<Vec<_>>().into_iter();
+                            broken = Some(error.to_string());
+                            break;
+                        }
+                        outcome => outcome?,
+                    }
                 }
                 Payload::Members { verdict, change } => {
                     store.apply_members(entry.index, entry.term, verdict, &change, &|id| waiters.contains_key(&id))
                 }
             };
+            let distrusted = self.heed(member, &outcome);
+            let waiters = &mut self.process(member).waiters;
             let calls: Vec<(usize, Result<Reply, Error>)> = outcome
                 .replies
                 .into_iter()
                 .filter_map(|(id, reply)| waiters.remove(&id).map(|call| (call, reply)))
                 .collect();
-            leases.extend(outcome.leases);
+            leases.extend(outcome.leases.into_iter().filter(|change| !integrity::is_stray(change)));
             for (call, reply) in calls {
                 self.answer(
                     call,
@@ -707,6 +757,11 @@ impl World {
                 );
             }
             self.observe_state(member);
+            if distrusted.is_some() {
+                last_index = entry_index;
+                broken = distrusted;
+                break;
+            }
         }
         if self.options.plant == Some(Plant::ForgetLeases) {
             self.planted += leases.len() as u64;
@@ -716,6 +771,9 @@ impl World {
             self.expire_early(member, &leases);
         }
         self.tell(member, Input::Applied { index: last_index, leases });
+        if let Some(reason) = broken {
+            self.distrust(member, &reason, entries.collect());
+        }
         Ok(())
     }
 
@@ -741,6 +799,9 @@ impl World {
     }
 
     fn observe_state(&mut self, member: usize) {
+        if self.differs(member) || self.process(member).held.is_some() {
+            return;
+        }
         let stats = self.process(member).reader.stats();
         let judged =
             self.state_check.observe(&self.log, member as u64 + 1, stats.applied_index, stats.digest, stats.revision);
@@ -773,8 +834,10 @@ impl World {
         self.trace.note(self.now_us, "snapshot installed", &[member as u64 + 1, point.index]);
         // Callers whose commands lie within the snapshot never hear of them: their clients give up by themselves.
         let (leases, members) = (position.leases, position.members);
+        let index = point.index;
         self.tell(member, Input::SnapshotInstalled { point, leases, members });
-        Ok(())
+        let waited = self.trust_again(member, index);
+        if waited.is_empty() { Ok(()) } else { self.apply_entries(member, waited) }
     }
 
     fn checkpoint(&mut self, member: usize) -> Result<(), DiskError> {
@@ -855,6 +918,10 @@ impl World {
 
     /// Reads the store as it is.
     pub(super) fn serve_range(&mut self, member: usize, call: usize, request: &RangeRequest) {
+        if self.process(member).held.is_some() {
+            self.answer(call, Outcome::Refused);
+            return;
+        }
         let reply = self.process(member).reader.range(request);
         let outcome = reply.and_then(|reply| {
             let (revision, count, more) = (reply.revision, reply.count, reply.more);
@@ -865,7 +932,7 @@ impl World {
         match outcome {
             Ok(answer) => self.answer(call, Outcome::Answered(answer)),
             // A member that cannot read its own records has told so: that is all that can be asked of it.
-            Err(Error::Corrupt) if self.options.rot => self.answer(call, Outcome::Unknown),
+            Err(Error::Corrupt) if self.options.rot || self.options.integrity => self.answer(call, Outcome::Unknown),
             Err(Error::Corrupt) if self.machines[member].disk.has_failed() => {
                 self.answer(call, Outcome::Unknown);
                 self.end(member, End::FailedDisk);

@@ -30,9 +30,16 @@ pub(super) struct Transfer {
 impl World {
     pub(super) fn send_snapshot(&mut self, member: usize, to: u64, message: RaftMessage) {
         let life = self.machines[member].life;
-        let process = self.machines[member].process.as_ref().expect("the process that sends runs");
         let wanted = message.snapshot.as_ref().map_or(0, |snapshot| snapshot.index);
-        let built = process.built.as_ref().filter(|built| built.checkpoint.applied_index == wanted);
+        // Had a member that differs given its store away before any round, two of three might differ: more than a majority
+        // can heal, and no fault of the cluster's. So it is found here.
+        let differs = self.differs(member);
+        if differs && self.machines[member].process.as_ref().is_some_and(|process| process.held.is_none()) {
+            self.distrust(member, "it was about to give its store away", Vec::new());
+        }
+        let process = self.machines[member].process.as_ref().expect("the process that sends runs");
+        let built =
+            process.built.as_ref().filter(|_| !differs).filter(|built| built.checkpoint.applied_index == wanted);
         let source = match built.map(|built| built.source()) {
             Some(Ok(source)) => source,
             Some(Err(error)) => return self.end(member, End::Disk(error)),

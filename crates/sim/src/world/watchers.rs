@@ -401,7 +401,7 @@ impl World {
             Delivery::WatcherProgress { watch_id, revision } => (watch_id, Told::Progress(revision)),
             Delivery::Compacted { watch_id, compact_revision } => (watch_id, Told::Compacted(compact_revision)),
             // The member cannot read its files: its clients go elsewhere.
-            Delivery::Broken { .. } if self.options.rot => return self.break_watch(number),
+            Delivery::Broken { .. } if self.options.rot || self.options.integrity => return self.break_watch(number),
             Delivery::Broken { .. } => {
                 let what = format!("member {} cannot read its history", client.member + 1);
                 return self.found(Violation::new("watch", what));

@@ -101,7 +101,9 @@ impl<'a> Act<'a> {
             | Operation::AuthTokenKeySet(_)
             | Operation::MemberChange(_)
             | Operation::V2Change(_)
-            | Operation::V2Expire(_) => Self::Members,
+            | Operation::V2Expire(_)
+            | Operation::DigestCheck(_)
+            | Operation::DigestReport(_) => Self::Members,
             Operation::AuthEnable(_)
             | Operation::AuthDisable(_)
             | Operation::AuthUserAdd(_)

@@ -126,6 +126,27 @@ impl RevLog {
         Ok(log)
     }
 
+    /// A log that has no records and touches no file, in place of one that cannot be read. Nothing may be appended to it.
+    pub(crate) fn without_records(disk: Arc<dyn Disk>, folder: &str, config: RevLogConfig) -> Self {
+        Self {
+            disk,
+            folder: folder.to_string(),
+            config,
+            sealed: Vec::new(),
+            active: None,
+            dead: BTreeMap::new(),
+            retired: Vec::new(),
+            rewriting: None,
+            next_id: 1,
+            unsynced: Vec::new(),
+            names_changed: false,
+            last: Revision::default(),
+            view: SegmentSet::new(folder, Vec::new(), []),
+            // Appending to it ends in an error: the files below the folder are not its own.
+            has_failed: true,
+        }
+    }
+
     /// The segments for readers. Records appended later are readable through it as long as they fit its newest segment.
     pub fn view(&self) -> Arc<SegmentSet> {
         self.view.clone()

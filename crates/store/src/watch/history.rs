@@ -5,6 +5,7 @@ use crate::error::DiskError;
 use crate::range::{KeyRange, RangeEnd};
 use crate::state::Core;
 use bytes::Bytes;
+use std::sync::atomic::Ordering::Acquire;
 
 /// Bytes of events in one piece (a single revision is never split).
 const EVENT_BYTES_MAX: usize = 256 * 1024;
@@ -25,10 +26,21 @@ pub(super) enum Missing {
     Compacted(i64),
     /// It cannot be read.
     Broken(DiskError),
+    /// The store is not to be trusted, or was replaced meanwhile.
+    Untrusted,
 }
 
 /// Changes in `range` from revision `from` to `to` (both included).
 pub(super) fn read(core: &Core, range: &KeyRange, from: i64, to: i64) -> Result<Piece, Missing> {
+    let installs = core.installs.load(Acquire);
+    let piece = read_piece(core, range, from, to);
+    if core.quarantined.load(Acquire) || core.installs.load(Acquire) != installs {
+        return Err(Missing::Untrusted);
+    }
+    piece
+}
+
+fn read_piece(core: &Core, range: &KeyRange, from: i64, to: i64) -> Result<Piece, Missing> {
     let state = core.state.read();
     if from < state.compact_revision {
         return Err(Missing::Compacted(state.compact_revision));

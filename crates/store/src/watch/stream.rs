@@ -185,6 +185,12 @@ impl WatchStream {
                 }
                 return;
             }
+            Err(Missing::Untrusted) => {
+                if self.cancel(watch_id) {
+                    out.push(Delivery::Broken { watch_id });
+                }
+                return;
+            }
             Err(Missing::Broken(error)) => {
                 return self.break_off(watch_id, &error, out);
             }

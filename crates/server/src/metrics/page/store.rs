@@ -50,7 +50,7 @@ pub(super) fn store(out: &mut Exposition, surface: &ClientSurface) {
         (
             "etcd_server_quota_backend_bytes",
             "Current backend storage quota size in bytes.",
-            surface.backend.limits().quota_bytes,
+            surface.backend.limits().quota.bytes,
         ),
         ("etcd_debugging_mvcc_watch_stream_total", "Total number of watch streams.", hub.streams()),
         ("etcd_debugging_mvcc_watcher_total", "Total number of watchers.", hub.watchers()),
@@ -74,6 +74,46 @@ pub(super) fn store(out: &mut Exposition, surface: &ClientSurface) {
     ] {
         out.single(Kind::Gauge, name, help, value);
     }
+    for (name, help, value) in [
+        (
+            "quorate_scrub_bytes_total",
+            "Bytes of stored records that the background read and found whole.",
+            metrics.scrub.bytes.get(),
+        ),
+        (
+            "quorate_scrub_passes_total",
+            "Passes over all stored records that found nothing.",
+            metrics.scrub.passes.get(),
+        ),
+        ("quorate_scrub_broken_total", "Passes that ended at a broken record.", metrics.scrub.broken.get()),
+        (
+            "quorate_repairs_begun_total",
+            "How often this member's data turned out not to be trusted.",
+            metrics.repairs_begun.get(),
+        ),
+        (
+            "quorate_repairs_done_total",
+            "How often this member's data was replaced by another member's.",
+            metrics.repairs_done.get(),
+        ),
+    ] {
+        out.single(Kind::Counter, name, help, value);
+    }
+    let reader = surface.backend.reader();
+    for (name, help, value) in [
+        (
+            "quorate_quarantined",
+            "1 while this member serves nobody because its data is not to be trusted.",
+            u64::from(reader.is_quarantined()),
+        ),
+        (
+            "quorate_quota_warning",
+            "1 while live data is beyond 80 percent of the quota.",
+            u64::from(surface.backend.limits().quota.is_warned(stats.live_bytes)),
+        ),
+    ] {
+        out.single(Kind::Gauge, name, help, value);
+    }
     let alarms = surface.backend.reader().alarms().into_iter().map(|alarm| {
         let name = AlarmType::try_from(alarm.alarm).map_or("NONE", |kind| kind.as_str_name());
         ([label("alarm_type", name), label("server_id", format!("{:x}", alarm.member_id))].join(","), 1u64)
@@ -84,7 +124,6 @@ pub(super) fn store(out: &mut Exposition, surface: &ClientSurface) {
         "Alarms for every member in cluster. 1 for 'server_id' label with current ID. 2 for 'alarm_type' label with type of this alarm",
         alarms.collect::<Vec<_>>(),
     );
-    let reader = surface.backend.reader();
     out.single(
         Kind::Gauge,
         "quorate_compaction_pending",
