@@ -24,12 +24,27 @@ const NODE_MAJOR_MIN: u32 = 18;
 /// The release of Java that the tests are compiled for.
 const JAVA_MAJOR_MIN: u32 = 17;
 
-/// Runs all of them.
+/// Prepares all of them, one after the other, and runs them side by side: they wait for leases to end and servers to come
+/// back most of the time, each on servers of its own.
 pub(crate) fn all() -> Result<Total> {
-    Ok(python()?.and(node()?).and(java()?))
+    let mut suites = python()?;
+    suites.push(node()?);
+    suites.push(java()?);
+    std::thread::scope(|scope| {
+        let running: Vec<_> = suites
+            .iter_mut()
+            .map(|(name, command)| scope.spawn(move || tests(name, command, Show::Failures)))
+            .collect();
+        running.into_iter().try_fold(Total::default(), |total, suite| {
+            Ok(total.and(suite.join().expect("running a suite does not panic")?))
+        })
+    })
 }
 
-fn python() -> Result<Total> {
+/// A suite that is prepared: its name and the command that runs it.
+type Suite = (String, Command);
+
+fn python() -> Result<Vec<Suite>> {
     let folder = target_dir().join("clients/python");
     let sources = root().join("tests/python");
     let advice = format!(
@@ -46,22 +61,16 @@ fn python() -> Result<Total> {
         let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r"];
         required(Command::new(&interpreter).args(install).arg(sources.join("requirements.txt")))
     })?;
-    // They wait for leases to end most of the time, each on servers of its own.
-    std::thread::scope(|scope| {
-        let run = |suite: &'static str| {
-            let mut command = Command::new(&interpreter);
-            command.args(["-m", "pytest", &format!("test_{suite}.py")]).current_dir(&sources);
-            with_servers(&mut command).env("PYTHONDONTWRITEBYTECODE", "1");
-            tests(&format!("python {suite}"), &mut command, Show::Failures)
-        };
-        let running = PYTHON_SUITES.map(|suite| scope.spawn(move || run(suite)));
-        running.into_iter().try_fold(Total::default(), |total, suite| {
-            Ok(total.and(suite.join().expect("running a suite does not panic")?))
-        })
-    })
+    let suite = |name: &&str| {
+        let mut command = Command::new(&interpreter);
+        command.args(["-m", "pytest", &format!("test_{name}.py")]).current_dir(&sources);
+        with_servers(&mut command).env("PYTHONDONTWRITEBYTECODE", "1");
+        (format!("python {name}"), command)
+    };
+    Ok(PYTHON_SUITES.iter().map(suite).collect())
 }
 
-fn node() -> Result<Total> {
+fn node() -> Result<Suite> {
     let folder = target_dir().join("clients/node");
     let sources = root().join("tests/node");
     let advice =
@@ -82,10 +91,10 @@ fn node() -> Result<Total> {
     let mut command = Command::new("node");
     command.args(["--test", "--test-reporter=tap", "etcd3.test.js", "node-etcd.test.js"]).current_dir(&sources);
     with_servers(&mut command).env("NODE_PATH", folder.join("node_modules"));
-    tests("node", &mut command, Show::Failures)
+    Ok(("node".to_owned(), command))
 }
 
-fn java() -> Result<Total> {
+fn java() -> Result<Suite> {
     let advice = format!(
         "the Java client needs a JDK {JAVA_MAJOR_MIN} or newer and Maven: \
          Debian's packages openjdk-17-jdk-headless and maven"
@@ -94,7 +103,6 @@ fn java() -> Result<Total> {
     let major = version.strip_prefix("javac ").and_then(|rest| rest.split(['.', '-']).next()?.parse::<u32>().ok());
     ensure!(major.is_some_and(|major| major >= JAVA_MAJOR_MIN), "javac is {version:?}; {advice}");
     answer("mvn", &["--version"], &advice)?;
-    println!("building the Java client's tests");
     let folder = target_dir().join("clients/java");
     let mut command = Command::new("mvn");
     command.args([
@@ -105,7 +113,7 @@ fn java() -> Result<Total> {
         "test",
     ]);
     with_servers(&mut command).current_dir(root().join("tests/java"));
-    tests("java jetcd", &mut command, Show::Failures)
+    Ok(("java jetcd".to_owned(), command))
 }
 
 /// Gives the suite both servers.

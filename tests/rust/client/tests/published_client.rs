@@ -1,107 +1,31 @@
-//! The published crate `etcd-client` against one server: keys, transactions, watches, leases, locks, elections, errors.
-//!
-//! The server is the program that QUORATE_BIN names, started for each test on ports and a folder of its own, and gone
-//! at the test's end.
+//! The published crate `etcd-client` against ours and real etcd: keys, transactions, watches, leases, locks, elections,
+//! users, refusals, maintenance. What is asserted holds for both.
 
-use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+mod common;
+
 use std::time::{Duration, Instant};
 
 use etcd_client::{
     Client, CompactionOptions, Compare, CompareOp, ConnectOptions, DeleteOptions, Error, EventType, GetOptions,
     LeaseGrantOptions, LeaseTimeToLiveOptions, LockOptions, Permission, PermissionType, PutOptions, ResignOptions,
-    RoleRevokePermissionOptions, SortOrder, SortTarget, Txn, TxnOp, WatchFilterType, WatchOptions, WatchStream,
+    RoleRevokePermissionOptions, SortOrder, SortTarget, Txn, TxnOp, WatchFilterType, WatchOptions,
 };
 
-const READY_LIMIT: Duration = Duration::from_secs(30);
-const CALL_LIMIT: Duration = Duration::from_secs(10);
+use common::{CALL_LIMIT, Kind, Server, next, refusal};
 
-/// A running server; dropping it ends the process and removes its folder.
-struct Server {
-    process: Child,
-    folder: PathBuf,
-    endpoint: String,
-}
+on_both!(
+    keys_and_ranges,
+    transactions,
+    watches,
+    leases,
+    locks_and_elections,
+    refusals,
+    users_and_roles,
+    cluster_and_maintenance
+);
 
-static SERVERS: AtomicU32 = AtomicU32::new(0);
-
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound port").to_string()
-}
-
-impl Server {
-    async fn start() -> (Self, Client) {
-        let binary = std::env::var("QUORATE_BIN").expect("QUORATE_BIN names the server: run `cargo xtask test`");
-        let number = SERVERS.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("quorate-rust-client-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        let log = std::fs::File::create(folder.join("log")).expect("a log file");
-        let (endpoint, peer) = (free_address(), format!("http://{}", free_address()));
-        let url = format!("http://{endpoint}");
-        let process = Command::new(binary)
-            .args(["--name", "m0", "--data-dir"])
-            .arg(folder.join("data"))
-            .args(["--listen-client-urls", &url, "--advertise-client-urls", &url, "--listen-peer-urls", &peer])
-            .args(["--initial-advertise-peer-urls", &peer, "--initial-cluster", &format!("m0={peer}")])
-            .stdout(log.try_clone().expect("a second handle"))
-            .stderr(log)
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("the server starts");
-        let server = Self { process, folder, endpoint };
-        let client = server.client(None).await;
-        (server, client)
-    }
-
-    /// A client that has been answered once.
-    async fn client(&self, options: Option<ConnectOptions>) -> Client {
-        let started = Instant::now();
-        loop {
-            let error = match Client::connect([&self.endpoint], options.clone()).await {
-                Ok(mut client) => match client.get("ready", None).await {
-                    Ok(_) => return client,
-                    // Only a serving member can refuse.
-                    Err(Error::GRpcStatus(status)) if status.message().contains("permission denied") => return client,
-                    Err(error) => error,
-                },
-                Err(error) => error,
-            };
-            assert!(started.elapsed() < READY_LIMIT, "the server is not ready: {error}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        if std::thread::panicking() {
-            eprintln!("log of the server:\n{}", std::fs::read_to_string(self.folder.join("log")).unwrap_or_default());
-        }
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-/// The code and text of a refusal.
-fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> (i32, String) {
-    match result {
-        Err(Error::GRpcStatus(status)) => (status.code() as i32, status.message().to_owned()),
-        other => panic!("not refused by the server: {other:?}"),
-    }
-}
-
-async fn next(stream: &mut WatchStream) -> etcd_client::WatchResponse {
-    let message = tokio::time::timeout(CALL_LIMIT, stream.message()).await.expect("a watch response in time");
-    message.expect("no error").expect("the stream goes on")
-}
-
-#[tokio::test]
-async fn keys_and_ranges() {
-    let (_server, mut client) = Server::start().await;
+async fn keys_and_ranges(kind: Kind) {
+    let (_server, mut client) = Server::start(kind).await;
     let first = client.put("a", "1", None).await.unwrap().header().unwrap().revision();
     let put = client.put("a", "2", Some(PutOptions::new().with_prev_key())).await.unwrap();
     assert_eq!(put.prev_key().unwrap().value(), b"1");
@@ -126,9 +50,8 @@ async fn keys_and_ranges() {
     assert_eq!(client.delete("a", None).await.unwrap().deleted(), 0);
 }
 
-#[tokio::test]
-async fn transactions() {
-    let (_server, mut client) = Server::start().await;
+async fn transactions(kind: Kind) {
+    let (_server, mut client) = Server::start(kind).await;
     client.put("a", "1", None).await.unwrap();
     let inner = Txn::new()
         .when([Compare::version("a", CompareOp::Equal, 1)])
@@ -148,9 +71,8 @@ async fn transactions() {
     assert_eq!(keys.kvs()[0].key(), b"b");
 }
 
-#[tokio::test]
-async fn watches() {
-    let (_server, mut client) = Server::start().await;
+async fn watches(kind: Kind) {
+    let (_server, mut client) = Server::start(kind).await;
     let mut live = client.watch("w/", Some(WatchOptions::new().with_prefix().with_prev_key())).await.unwrap();
     assert!(next(&mut live).await.created());
     let start = client.put("w/a", "1", None).await.unwrap().header().unwrap().revision();
@@ -188,9 +110,8 @@ async fn watches() {
     assert_eq!(refused.compact_revision(), start + 2);
 }
 
-#[tokio::test]
-async fn leases() {
-    let (_server, mut client) = Server::start().await;
+async fn leases(kind: Kind) {
+    let (_server, mut client) = Server::start(kind).await;
     let granted = client.lease_grant(100, Some(LeaseGrantOptions::new().with_id(77))).await.unwrap();
     assert_eq!((granted.id(), granted.ttl()), (77, 100));
     client.put("leased", "v", Some(PutOptions::new().with_lease(77))).await.unwrap();
@@ -214,9 +135,8 @@ async fn leases() {
     assert!(lived > Duration::from_millis(1900) && lived < Duration::from_secs(6), "a lease of 2 s lived {lived:?}");
 }
 
-#[tokio::test]
-async fn locks_and_elections() {
-    let (_server, mut client) = Server::start().await;
+async fn locks_and_elections(kind: Kind) {
+    let (_server, mut client) = Server::start(kind).await;
     let lease = client.lease_grant(60, None).await.unwrap().id();
     let held = client.lock("lock", Some(LockOptions::new().with_lease(lease))).await.unwrap();
     assert_eq!(held.key(), format!("lock/{lease:x}").as_bytes());
@@ -230,9 +150,8 @@ async fn locks_and_elections() {
     assert_eq!(refusal(client.leader("election").await), (2, "election: no leader".to_owned()));
 }
 
-#[tokio::test]
-async fn refusals() {
-    let (server, mut client) = Server::start().await;
+async fn refusals(kind: Kind) {
+    let (_server, mut client) = Server::start(kind).await;
     let text = |code: i32, text: &str| (code, text.to_owned());
     assert_eq!(refusal(client.put("", "v", None).await), text(3, "etcdserver: key is not provided"));
     assert_eq!(
@@ -259,9 +178,8 @@ async fn refusals() {
     assert_eq!(refusal(client.auth_enable().await), text(9, "etcdserver: root user does not exist"));
 }
 
-#[tokio::test]
-async fn users_and_roles() {
-    let (server, mut client) = Server::start().await;
+async fn users_and_roles(kind: Kind) {
+    let (server, mut client) = Server::start(kind).await;
     client.user_add("root", "rootpw", None).await.unwrap();
     client.role_add("root").await.unwrap();
     client.user_grant_role("root", "root").await.unwrap();
@@ -300,9 +218,8 @@ fn text_of<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
     refusal(result).1
 }
 
-#[tokio::test]
-async fn cluster_and_maintenance() {
-    let (_server, mut client) = Server::start().await;
+async fn cluster_and_maintenance(kind: Kind) {
+    let (_server, mut client) = Server::start(kind).await;
     client.put("k", "v", None).await.unwrap();
     let members = client.member_list().await.unwrap();
     assert_eq!(members.members().len(), 1);
