@@ -194,6 +194,8 @@ pub struct Presence {
     key: String,
     value: watch::Sender<(u64, Vec<u8>)>,
     standing: watch::Receiver<Reported>,
+    /// The standing that was waited for last.
+    seen: Standing,
     failure: Arc<OnceLock<Error>>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
@@ -215,7 +217,7 @@ impl Presence {
         let failure = Arc::new(OnceLock::new());
         let noted = Arc::clone(&failure);
         let task = tokio::spawn(async move { keeper.run(stopped, &noted).await });
-        Self { key, value, standing, failure, stop, task }
+        Self { key, value, standing, seen: Standing::Absent, failure, stop, task }
     }
 
     /// The whole key.
@@ -230,14 +232,20 @@ impl Presence {
         self.standing.borrow().standing.clone()
     }
 
-    /// Waits for another standing than the one last asked for by this call.
+    /// Waits for another standing than this call gave last; at first, than [`Standing::Absent`].
     ///
     /// # Errors
     /// It ended, because the store refused something.
     pub async fn changed(&mut self) -> Result<Standing> {
-        let before = self.standing.borrow().standing.clone();
-        let reported = self.standing.wait_for(|reported| reported.standing != before).await;
-        reported.map(|reported| reported.standing.clone()).map_err(|_| ended(&self.failure))
+        let seen = &self.seen;
+        let changed = self.standing.wait_for(|reported| reported.standing != *seen).await;
+        self.seen = changed.map_err(|_| ended(&self.failure))?.standing.clone();
+        Ok(self.seen.clone())
+    }
+
+    /// Counts the standing of this moment as given.
+    pub(crate) fn mark_seen(&mut self) {
+        self.seen = self.standing();
     }
 
     /// Waits until the newest value is stored.

@@ -60,8 +60,9 @@ impl Namespace {
         options: SessionOptions,
     ) -> Result<Registration> {
         check_part(name)?;
-        let presence = self.presence(&format!("{service}/{name}"), instance.stored(), options)?;
+        let mut presence = self.presence(&format!("{service}/{name}"), instance.stored(), options)?;
         presence.present().await?;
+        presence.mark_seen();
         Ok(Registration { presence })
     }
 

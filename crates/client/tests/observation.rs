@@ -175,8 +175,11 @@ async fn a_presence_comes_back(kind: Kind) {
     // Left over from an earlier run: taken over.
     put(&mut client, "app/nodes/a", "old").await;
     let mut presence = far.presence("nodes/a", "1", SessionOptions::ttl(TTL)).unwrap();
-    soon("it is there", presence.present()).await.unwrap();
+    let revision = soon("it is there", presence.present()).await.unwrap();
     assert_eq!(value(&client, "app/nodes/a").await.as_deref(), Some("1"));
+    // Happened before the call, and not told yet.
+    let told = soon("the standing", presence.changed()).await.unwrap();
+    assert!(matches!(told, Standing::Present { revision: of_value, .. } if of_value == revision), "{told:?}");
 
     // A partition longer than its time to live, in which another value is wanted.
     proxy.set(Mode::Pause);
