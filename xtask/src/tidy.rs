@@ -13,7 +13,9 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 /// The crates and the crates of ours that each may name. An edge is added here, in a commit that says why.
-const EDGES: [(&str, &[&str]); 12] = [
+const EDGES: [(&str, &[&str]); 13] = [
+    // Asking name servers: both who starts a member and who talks to one may have to.
+    ("quorate-dns", &[]),
     ("quorate-proto", &[]),
     ("quorate-store", &["quorate-proto"]),
     ("quorate-node", &["quorate-proto", "quorate-store"]),
@@ -21,8 +23,11 @@ const EDGES: [(&str, &[&str]); 12] = [
     ("quorate-backend", &["quorate-proto", "quorate-store"]),
     // A data folder is a store, a log and their places; both the server and the offline tools need it.
     ("quorate-folder", &["quorate-proto", "quorate-store", "quorate-node", "quorate-backend"]),
-    ("quorate-server", &["quorate-proto", "quorate-store", "quorate-node", "quorate-backend", "quorate-folder"]),
-    ("quorate-cli", &["quorate-proto", "quorate-store", "quorate-backend", "quorate-folder"]),
+    (
+        "quorate-server",
+        &["quorate-proto", "quorate-store", "quorate-node", "quorate-backend", "quorate-folder", "quorate-dns"],
+    ),
+    ("quorate-cli", &["quorate-proto", "quorate-store", "quorate-backend", "quorate-folder", "quorate-dns"]),
     ("quorate-sim", &["quorate-proto", "quorate-store", "quorate-node"]),
     ("quorate", &["quorate-server", "quorate-cli"]),
     // The coverage-guided targets reach every decoder; those of the server are included as files.

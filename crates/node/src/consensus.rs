@@ -301,6 +301,17 @@ impl Consensus {
         }
     }
 
+    /// Hands leadership to the voter with most of the log among those that are heard of; whether there is one.
+    pub(crate) fn transfer_to_active(&mut self) -> bool {
+        let is_active = |id: &u64| self.is_active(*id);
+        let Some(to) = self.best_matched().filter(is_active) else { return false };
+        let leads = self.is_leader();
+        if leads {
+            self.raw.transfer_leader(to);
+        }
+        leads
+    }
+
     fn best_matched(&self) -> Option<u64> {
         self.other_voters().into_iter().max_by_key(|&id| {
             let (active, matched) =

@@ -7,6 +7,7 @@
 
 mod integrity;
 mod members;
+mod stall;
 
 use crate::api::{
     CommittedEntry, Effect, HardState, Input, NodeConfig, NodeStatus, Payload, Persist, Refusal, SnapshotPoint,
@@ -22,6 +23,7 @@ use members::Changes;
 use quorate_proto::quoratepb::command::Operation;
 use quorate_proto::quoratepb::peer_message::Kind;
 use quorate_proto::quoratepb::{Command, Forward, ForwardRejected, LeaseExpire, LogEntry, PeerMessage, RaftMessage};
+use stall::Stall;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A leader's batches that are not durable here: while so many are, commands gather for the next one.
@@ -80,6 +82,7 @@ pub struct Node {
     failover: Failover,
     snapshots: Snapshots,
     changes: Changes,
+    stall: Stall,
     integrity: Integrity,
     checkpointed: u64,
     truncated: u64,
@@ -199,6 +202,7 @@ impl Node {
             failover: Failover::default(),
             snapshots: Snapshots::default(),
             changes: Changes::default(),
+            stall: Stall::default(),
             integrity: Integrity::default(),
             checkpointed: store.applied_index,
             truncated: 0,
@@ -377,6 +381,7 @@ impl Node {
         self.campaign_after_loss();
         self.propose_expiries(now_ms);
         self.promote_caught_up(now_ms);
+        self.hand_over_when_stalled();
         self.tend_integrity(now_ms);
         self.unpin_snapshots();
         self.truncate_log();

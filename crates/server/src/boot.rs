@@ -11,6 +11,7 @@ use crate::cluster_version;
 use crate::compactor;
 use crate::config::{Address, Config, InitialClusterState};
 use crate::connection::Traffic;
+use crate::discovery;
 use crate::disk::{Durability, RealDisk};
 use crate::http::{DebugPages, watching};
 use crate::integrity;
@@ -223,9 +224,10 @@ fn open_data(config: &Config, metrics: &Metrics, runtime: &Runtime, dialer: &Tls
     let mut bootstrap = Bootstrap::default();
     let mut identity = kept_identity.unwrap_or_default();
     if !has_wal {
+        let found = discovery::find_members(config, runtime, dialer)?;
         (identity, bootstrap) = match config.initial_cluster_state {
-            InitialClusterState::New => begin_cluster(config, runtime, dialer)?,
-            InitialClusterState::Existing => join_cluster(config, runtime, dialer)?,
+            InitialClusterState::New => begin_cluster(&found, runtime, dialer)?,
+            InitialClusterState::Existing => join_cluster(&found, runtime, dialer)?,
         };
     } else if !has_store {
         bail!(
@@ -288,12 +290,7 @@ fn begin_cluster(config: &Config, runtime: &Runtime, dialer: &TlsDialer) -> anyh
     voters.sort_unstable();
     let own = members.iter().find(|member| member.name == config.name).expect("verify_bootstrap checked it");
     let identity = wal::Identity { cluster_id: cluster_id(&voters), member_id: own.id };
-    ensure!(
-        !runtime.block_on(join::is_bootstrapped(config, dialer, own.id)),
-        "member {:x} has already been bootstrapped: the cluster runs and knows it, but its data folder is empty. Remove \
-         the member from the cluster, add it again, and start it with --initial-cluster-state=existing",
-        own.id
-    );
+    runtime.block_on(join::check_new(config, dialer, own.id, identity.cluster_id))?;
     Ok((identity, Bootstrap { members, conf_state: ConfState { voters, ..ConfState::default() } }))
 }
 

@@ -3,6 +3,7 @@
 use crate::boot::{self, Greeting};
 use crate::config::{self, ConfigError, LogFormat, Parsed};
 use crate::logging::{self, FATAL};
+use crate::proxy;
 use crate::version;
 
 /// By which name the server was started.
@@ -16,9 +17,16 @@ pub enum Called {
 
 /// Runs the server with the arguments behind its name, until it is stopped; the exit code.
 pub fn main(arguments: &[String], called: Called) -> i32 {
-    if let Some(tool @ ("gateway" | "grpc-proxy")) = arguments.first().map(String::as_str) {
-        eprintln!("Error: {tool} is not served by this release of Quorate");
-        return 1;
+    match arguments.first().map(String::as_str) {
+        Some("gateway") => {
+            raise_open_files();
+            return proxy::gateway(&arguments[1..]);
+        }
+        Some("grpc-proxy") => {
+            eprintln!("Error: grpc-proxy is not served by this release of Quorate");
+            return 1;
+        }
+        _ => {}
     }
     // A variable that is no text cannot be one of ours.
     let environment: Vec<(String, String)> = std::env::vars_os()

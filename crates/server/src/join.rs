@@ -51,13 +51,50 @@ pub(crate) async fn join(config: &Config, dialer: &TlsDialer) -> anyhow::Result<
     Ok((cluster, own_id))
 }
 
-/// Whether the cluster that a new member would help to make exists already, with this member in it: then its data was
-/// lost, and it must not begin anew under its old id.
-pub(crate) async fn is_bootstrapped(config: &Config, dialer: &TlsDialer, own_id: u64) -> bool {
-    match ask_members(&remote_urls(config), dialer, LOOK_PATIENCE, false).await {
-        Some(cluster) => cluster.members.iter().any(|member| member.id == own_id && !member.client_ur_ls.is_empty()),
-        None => false,
+/// Whether a new member may help to make its cluster: not when the others run one already that has another id, or that has
+/// this member in it, whose data was lost then. The error says which settings differ.
+pub(crate) async fn check_new(
+    config: &Config,
+    dialer: &TlsDialer,
+    own_id: u64,
+    own_cluster_id: u64,
+) -> anyhow::Result<()> {
+    let Some(cluster) = ask_members(&remote_urls(config), dialer, LOOK_PATIENCE, false).await else { return Ok(()) };
+    if cluster.id != own_cluster_id {
+        bail!(differing_settings(config, &cluster, own_cluster_id));
     }
+    ensure!(
+        !cluster.members.iter().any(|member| member.id == own_id && !member.client_ur_ls.is_empty()),
+        "member {own_id:x} has already been bootstrapped: the cluster runs and knows it, but its data folder is empty. \
+         Remove the member from the cluster, add it again, and start it with --initial-cluster-state=existing"
+    );
+    Ok(())
+}
+
+/// Which settings make this member's cluster another one than that which runs: a cluster's id comes of them all.
+fn differing_settings(config: &Config, cluster: &Cluster, own_cluster_id: u64) -> String {
+    let known: BTreeSet<&str> =
+        cluster.members.iter().flat_map(|member| &member.peer_ur_ls).map(String::as_str).collect();
+    let given: BTreeSet<&str> = config.initial_cluster.values().flatten().map(String::as_str).collect();
+    let list = |urls: &BTreeSet<&str>| urls.iter().copied().collect::<Vec<_>>().join(",");
+    let reason = if known == given {
+        format!(
+            "the peer URLs are the same, so --initial-cluster-token ({:?}) is another one than that with which the cluster \
+             was made, or its members have changed since",
+            config.initial_cluster_token
+        )
+    } else {
+        let (missing, foreign) = (&known - &given, &given - &known);
+        let told = |what: &str, urls: &BTreeSet<&str>| (!urls.is_empty()).then(|| format!("{what} {}", list(urls)));
+        let told = [told("it lacks", &missing), told("the cluster does not have", &foreign)];
+        format!("--initial-cluster has other peer URLs: {}", told.into_iter().flatten().collect::<Vec<_>>().join("; "))
+    };
+    format!(
+        "cluster ID mismatch: the members that --initial-cluster names run the cluster {:x}, and these settings make the \
+         cluster {own_cluster_id:x}: {reason}. To join the running cluster, add this member with `member add` and start it \
+         with --initial-cluster-state=existing and what that printed",
+        cluster.id
+    )
 }
 
 /// The others' peer URLs, sorted.
@@ -214,7 +251,7 @@ mod tests {
     fn fetched(body: &str) -> Fetched {
         let mut headers = http::HeaderMap::new();
         headers.insert(ETCD_CLUSTER_HEADER, http::HeaderValue::from_static("cdf818194e3a8c32"));
-        Fetched { headers, body: Bytes::copy_from_slice(body.as_bytes()) }
+        Fetched { status: http::StatusCode::OK, headers, body: Bytes::copy_from_slice(body.as_bytes()) }
     }
 
     #[test]

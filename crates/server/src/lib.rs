@@ -8,6 +8,7 @@ mod cluster_version;
 mod compactor;
 pub mod config;
 pub mod connection;
+mod discovery;
 pub mod disk;
 pub mod entry;
 #[cfg(test)]
@@ -25,6 +26,7 @@ mod membership;
 pub use quorate_folder::member_ids;
 pub mod metrics;
 mod peer;
+mod proxy;
 mod quota_watch;
 mod shutdown;
 mod socket;

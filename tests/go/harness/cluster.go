@@ -25,6 +25,9 @@ type Cluster struct {
 	initial string
 }
 
+// ClusterOf is a cluster of members that the test starts itself.
+func ClusterOf(t testing.TB, members ...*Server) *Cluster { return &Cluster{Members: members, t: t} }
+
 // StartCluster starts size members of one binary and waits until all serve.
 func StartCluster(t testing.TB, binary string, size int, flags ...string) *Cluster {
 	t.Helper()

@@ -34,6 +34,8 @@ type Server struct {
 	DataDir   string
 	// PagesURL is where HTTP is served, if not at ClientURL.
 	PagesURL string
+	// NoCluster leaves --initial-cluster and its token out: the member finds the others in another way.
+	NoCluster bool
 	// WorkDir is the process's working folder; empty: the test's.
 	WorkDir string
 	// TLS is how clients reach an https URL; nil for http.
@@ -128,7 +130,10 @@ func (s *Server) Start(cluster, state string) {
 		"--name", s.Name, "--data-dir", s.DataDir,
 		"--listen-client-urls", s.ClientURL, "--advertise-client-urls", s.ClientURL,
 		"--listen-peer-urls", s.PeerURL, "--initial-advertise-peer-urls", s.PeerURL,
-		"--initial-cluster", cluster, "--initial-cluster-state", state, "--initial-cluster-token", "tests",
+		"--initial-cluster-state", state,
+	}
+	if !s.NoCluster {
+		args = append(args, "--initial-cluster", cluster, "--initial-cluster-token", "tests")
 	}
 	command := exec.Command(binary, append(args, s.flags...)...)
 	command.Stdout, command.Stderr = s.log, s.log

@@ -5,15 +5,10 @@
 
 use futures::future::LocalBoxFuture;
 
-<<<<<<< HEAD
 use super::action::{about, check, make_mirror, service, shell, top, txn, user, watch};
 use super::action::{
     alarm, auth, downgrade, elect, endpoint, kv, lease, lock, maintenance, member, replace, role, snapshot,
 };
-=======
-use super::action::{about, check, make_mirror, shell, top, txn, user, watch};
-use super::action::{alarm, auth, downgrade, elect, endpoint, kv, lease, lock, maintenance, member, role, snapshot};
->>>>>>> bddca38 (Let members compare, distrust and repair their data, and the quota end by itself)
 use super::entry::Invocation;
 use super::failure::Failure;
 use super::settings;
@@ -61,12 +56,8 @@ static OWN_ROOT: Command<Action> = Command {
             DEFRAG,
             DOWNGRADE,
             ENDPOINT,
-<<<<<<< HEAD
             HEALTH,
             OWN_MEMBER,
-=======
-            MEMBER,
->>>>>>> bddca38 (Let members compare, distrust and repair their data, and the quota end by itself)
             MOVE_LEADER,
             SNAPSHOT,
             TOP,
@@ -391,7 +382,55 @@ const ENDPOINT: Command<Action> = Command {
 
 const PEER_URLS: Flag = Flag::new("peer-urls", Kind::Text, "comma separated peer URLs for the new member.");
 
+const LEARNER: Flag = Flag::new("learner", Kind::Bool, "indicates if the new member is raft learner");
+
+const MEMBER_ADD: Command<Action> = Command {
+    flags: &[PEER_URLS, LEARNER],
+    lesson: "PROGRAM member add node4 --peer-urls=http://10.0.0.4:2380 --learner",
+    ..Command::leaf("add <memberName> [options]", "Adds a member into the cluster", |run| Box::pin(member::add(run)))
+};
+
+const MEMBER_LIST: Command<Action> = Command {
+    long: "When --write-out is set to simple, this command prints out comma-separated member lists for \
+           each endpoint.\nThe items in the lists are ID, Status, Name, Peer Addrs, Client Addrs, Is \
+           Learner.",
+    flags: &[CONSISTENCY],
+    lesson: "PROGRAM member list -w table",
+    ..Command::leaf("list", "Lists all members in the cluster", |run| Box::pin(member::list(run)))
+};
+
+const MEMBER_PROMOTE: Command<Action> = Command {
+    lesson: "PROGRAM member promote 8e9e05c52164694d",
+    ..Command::leaf("promote <memberID>", "Promotes a non-voting member in the cluster", |run| {
+        Box::pin(member::promote(run))
+    })
+};
+
+const MEMBER_REMOVE: Command<Action> = Command {
+    lesson: "PROGRAM member remove 8e9e05c52164694d",
+    ..Command::leaf("remove <memberID>", "Removes a member from the cluster", |run| Box::pin(member::remove(run)))
+};
+
+const MEMBER_UPDATE: Command<Action> = Command {
+    flags: &[Flag::new("peer-urls", Kind::Text, "comma separated peer URLs for the updated member.")],
+    lesson: "PROGRAM member update 8e9e05c52164694d --peer-urls=http://10.0.0.4:2380",
+    ..Command::leaf("update <memberID> [options]", "Updates a member in the cluster", |run| {
+        Box::pin(member::update(run))
+    })
+};
+
 const MEMBER: Command<Action> = Command {
+    group: CLUSTER,
+    long: "Membership related commands",
+    ..Command::parent(
+        "member",
+        "Membership related commands. Use `etcdctl member --help` to see subcommands",
+        &[MEMBER_ADD, MEMBER_LIST, MEMBER_PROMOTE, MEMBER_REMOVE, MEMBER_UPDATE],
+    )
+};
+
+/// What `quorate ctl` has of it.
+const OWN_MEMBER: Command<Action> = Command {
     group: CLUSTER,
     long: "Membership related commands",
     ..Command::parent(
@@ -399,39 +438,37 @@ const MEMBER: Command<Action> = Command {
         "Membership related commands. Use `etcdctl member --help` to see subcommands",
         &[
             Command {
-                flags: &[PEER_URLS, Flag::new("learner", Kind::Bool, "indicates if the new member is raft learner")],
-                lesson: "PROGRAM member add node4 --peer-urls=http://10.0.0.4:2380 --learner",
-                ..Command::leaf("add <memberName> [options]", "Adds a member into the cluster", |run| {
-                    Box::pin(member::add(run))
-                })
+                flags: &[
+                    PEER_URLS,
+                    LEARNER,
+                    Flag::new(
+                        "auto-promote",
+                        Kind::Bool,
+                        "the new member begins as a learner, and the leader promotes it as soon as it has caught up",
+                    ),
+                ],
+                lesson: "PROGRAM member add node4 --peer-urls=http://10.0.0.4:2380 --auto-promote",
+                ..MEMBER_ADD
             },
+            MEMBER_LIST,
+            MEMBER_PROMOTE,
+            MEMBER_REMOVE,
             Command {
-                long: "When --write-out is set to simple, this command prints out comma-separated member lists for \
-                       each endpoint.\nThe items in the lists are ID, Status, Name, Peer Addrs, Client Addrs, Is \
-                       Learner.",
-                flags: &[CONSISTENCY],
-                lesson: "PROGRAM member list -w table",
-                ..Command::leaf("list", "Lists all members in the cluster", |run| Box::pin(member::list(run)))
+                flags: &[
+                    PEER_URLS,
+                    Flag::new("wait", Kind::Duration, "how long the new member may take to start and to catch up")
+                        .or("10m"),
+                ],
+                lesson: "PROGRAM member replace 8e9e05c52164694d node4 --peer-urls=http://10.0.0.4:2380",
+                long: "Adds a member as a learner, waits until it was started and promoted, and removes the old one; an old \
+                       one that does not run, or has the same URL, is removed first. It can be repeated.",
+                ..Command::leaf(
+                    "replace <oldMemberID> <newMemberName> [options]",
+                    "Replaces a member by a new one",
+                    |run| Box::pin(replace::replace(run)),
+                )
             },
-            Command {
-                lesson: "PROGRAM member promote 8e9e05c52164694d",
-                ..Command::leaf("promote <memberID>", "Promotes a non-voting member in the cluster", |run| {
-                    Box::pin(member::promote(run))
-                })
-            },
-            Command {
-                lesson: "PROGRAM member remove 8e9e05c52164694d",
-                ..Command::leaf("remove <memberID>", "Removes a member from the cluster", |run| {
-                    Box::pin(member::remove(run))
-                })
-            },
-            Command {
-                flags: &[Flag::new("peer-urls", Kind::Text, "comma separated peer URLs for the updated member.")],
-                lesson: "PROGRAM member update 8e9e05c52164694d --peer-urls=http://10.0.0.4:2380",
-                ..Command::leaf("update <memberID> [options]", "Updates a member in the cluster", |run| {
-                    Box::pin(member::update(run))
-                })
-            },
+            MEMBER_UPDATE,
         ],
     )
 };

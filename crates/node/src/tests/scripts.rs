@@ -65,6 +65,7 @@ scripts!(
     members,
     membership,
     backlog,
+    stall,
 );
 
 fn run(cluster: &mut Cluster, line: &str) -> String {

@@ -43,6 +43,8 @@ pub struct Config {
     pub initial_advertise_peer_urls: Vec<String>,
     /// Names and peer URLs (sorted) of the first members.
     pub initial_cluster: BTreeMap<String, Vec<String>>,
+    /// How a member without data learns of the first members.
+    pub finding: Finding,
     /// Whether the cluster is new.
     pub initial_cluster_state: InitialClusterState,
     /// `--initial-cluster-token`.
@@ -93,6 +95,22 @@ pub struct Config {
     pub force_new_cluster: bool,
     /// What is to be logged about the settings themselves.
     pub notes: Vec<Note>,
+}
+
+/// How a member without data learns of the first members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// By `--initial-cluster`.
+    Listed,
+    /// `--discovery`: they tell each other at this URL of a v2 store.
+    Service(String),
+    /// `--discovery-srv` and `--discovery-srv-name`.
+    Dns {
+        /// Whose records count.
+        domain: String,
+        /// What follows the service's usual name; empty: nothing.
+        service_name: String,
+    },
 }
 
 /// `--initial-cluster-state`.
@@ -260,6 +278,7 @@ pub(crate) fn resolve(values: &Values, mut notes: Vec<Note>) -> Result<Config, S
         listen_peer_urls,
         initial_advertise_peer_urls,
         initial_cluster: parse_cluster(&initial_cluster_text)?,
+        finding: finding(&given)?,
         initial_cluster_state: match given.text("initial-cluster-state") {
             "existing" => InitialClusterState::Existing,
             _ => InitialClusterState::New,
@@ -300,6 +319,26 @@ pub(crate) fn resolve(values: &Values, mut notes: Vec<Note>) -> Result<Config, S
     })
 }
 
+/// There is one way to find the others.
+fn finding(given: &Lookup<'_>) -> Result<Finding, String> {
+    let (service, domain) = (given.text("discovery"), given.text("discovery-srv"));
+    let ways = [given.is_given("initial-cluster"), !service.is_empty(), !domain.is_empty()];
+    if ways.into_iter().filter(|way| *way).count() > 1 {
+        let other = if service.is_empty() { "discovery-endpoints" } else { "discovery" };
+        return Err(format!(
+            "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \"{other}\" or \
+             \"discovery-srv\""
+        ));
+    }
+    Ok(match (service, domain) {
+        ("", "") => Finding::Listed,
+        ("", domain) => {
+            Finding::Dns { domain: domain.to_owned(), service_name: given.text("discovery-srv-name").to_owned() }
+        }
+        (service, _) => Finding::Service(service.to_owned()),
+    })
+}
+
 /// As gRPC-Go reads them: what is not above zero leaves its defaults.
 fn connection_settings(given: &Lookup<'_>) -> ConnectionSettings {
     let defaults = ConnectionSettings::default();
@@ -326,7 +365,7 @@ fn listen(list: &[String]) -> Result<Vec<Address>, String> {
 }
 
 /// `a=http://x:1,a=http://x:2,b=http://y:1` to names with sorted URLs.
-fn parse_cluster(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
+pub(crate) fn parse_cluster(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
     let mut members: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for pair in text.split(',').filter(|pair| !pair.is_empty()) {
         let (name, url) = pair.split_once('=').unwrap_or((pair, ""));

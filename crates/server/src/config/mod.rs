@@ -20,8 +20,10 @@ mod etcd_flags;
 mod tests;
 
 pub(crate) use duration::parse_nanoseconds as parse_duration;
+pub(crate) use parse::parse_bool;
 
-pub use checks::{Config, InitialClusterState, LogFormat, Note};
+pub(crate) use checks::parse_cluster;
+pub use checks::{Config, Finding, InitialClusterState, LogFormat, Note};
 pub use features::{FEATURE_GATES, FeatureGate, Features, Stage};
 pub use help::{help_text, usage_text};
 pub use integrity::IntegritySettings;

@@ -171,6 +171,14 @@ fn errors_are_in_etcds_words() {
         (&["--compact-hash-check-time=0"], "--compact-hash-check-time must be >0 (set to 0s)"),
         (&["--compact-hash-check-time=-90s"], "--compact-hash-check-time must be >0 (set to -1m30s)"),
         (
+            &["--discovery=http://a/b", "--discovery-srv=c"],
+            "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \"discovery\" or \"discovery-srv\"",
+        ),
+        (
+            &["--initial-cluster=default=http://a:1", "--discovery-srv=c"],
+            "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \"discovery-endpoints\" or \"discovery-srv\"",
+        ),
+        (
             &["--discovery-fallback=proxy"],
             "v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"",
         ),
@@ -185,8 +193,8 @@ fn errors_are_in_etcds_words() {
 
 #[test]
 fn what_is_dangerous_to_ignore_stops_the_start() {
-    let ConfigError::Settings(text) = error(&["--discovery=http://x"]) else { panic!("taken") };
-    assert!(text.starts_with("--discovery is not served"), "{text}");
+    let ConfigError::Settings(text) = error(&["--discovery-endpoints=http://x"]) else { panic!("taken") };
+    assert!(text.starts_with("--discovery-endpoints is not served"), "{text}");
     for flag in FLAGS.iter().filter(|flag| flag.standing == Standing::Refused) {
         config(&[&format!("--{}={}", flag.name, flag.default)], &[]);
     }

@@ -16,7 +16,7 @@ mod transport;
 mod tests;
 
 pub(crate) use accept::serve;
-pub(crate) use fetch::{Fetched, fetch};
+pub(crate) use fetch::{Fetched, ask, fetch};
 pub(crate) use transport::{PeerConfig, Transport};
 
 /// What a connection for messages upgrades to.

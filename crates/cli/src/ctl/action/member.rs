@@ -10,7 +10,7 @@ use crate::ctl::entry::Invocation;
 use crate::ctl::failure::{self, Failure};
 use crate::ctl::print::Reply;
 
-const NO_PEER_URLS: &str = "member peer urls not provided";
+pub(super) const NO_PEER_URLS: &str = "member peer urls not provided";
 
 /// `member add`
 pub(crate) async fn add(mut run: Invocation) -> Result<(), Failure> {
@@ -23,11 +23,13 @@ pub(crate) async fn add(mut run: Invocation) -> Result<(), Failure> {
     if peer_urls.is_empty() {
         return Err(Failure::arguments(NO_PEER_URLS));
     }
-    let is_learner = run.values.is_set("learner");
+    // Only `quorate ctl` knows the flag.
+    let auto_promote = run.values.is_given("auto-promote") && run.values.is_set("auto-promote");
+    let is_learner = run.values.is_set("learner") || auto_promote;
     let (mut client, printer) = run.client().await?;
     check_urls(&peer_urls)?;
     let deadline = client.command_deadline();
-    let request = pb::MemberAddRequest { peer_ur_ls: peer_urls, is_learner, ..pb::MemberAddRequest::default() };
+    let request = pb::MemberAddRequest { peer_ur_ls: peer_urls, is_learner, auto_promote };
     let reply = client.call(request, deadline).await?;
     printer.print(Reply::MemberAdd { name: &name, reply: &reply })
 }
@@ -86,7 +88,7 @@ fn member_word(run: &Invocation) -> Result<u64, Failure> {
 }
 
 /// Refuses URLs on which no member can listen.
-fn check_urls(urls: &[String]) -> Result<(), Failure> {
+pub(super) fn check_urls(urls: &[String]) -> Result<(), Failure> {
     urls.iter().try_for_each(|url| check_url(url.trim())).map_err(|message| Failure::new(failure::SERVER, message))
 }
 

@@ -23,6 +23,7 @@ pub(crate) mod make_mirror;
 pub(crate) mod member;
 pub(crate) mod password;
 pub(crate) mod queue;
+pub(crate) mod replace;
 pub(crate) mod role;
 pub(crate) mod service;
 pub(crate) mod shell;

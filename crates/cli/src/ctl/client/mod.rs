@@ -23,8 +23,9 @@ use tonic::transport::Channel;
 pub(crate) use call::Call;
 pub(crate) use connect::{Route, connect};
 pub(crate) use dial::dial;
+pub(crate) use quorate_dns::look_up;
 pub(crate) use session::{KeepAlive, Session};
-pub(crate) use srv::{Discovery, look_up};
+pub(crate) use srv::Discovery;
 pub(crate) use tls::{Tls, TlsFiles, Verification};
 pub(crate) use watch::{Watch, WatchReply};
 
