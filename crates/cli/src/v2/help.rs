@@ -55,8 +55,8 @@ fn command_rows(commands: &[Command]) -> Vec<(String, String)> {
 const HELP_ROW: (&str, &str) = ("help, h", "Shows a list of commands or help for one command");
 
 /// The page of the whole program, or of a group as if it were one.
-pub(super) fn program(path: &str, usage: &str, commands: &[Command], is_group: bool) -> String {
-    let mut rows = command_rows(commands);
+pub(super) fn program(path: &str, usage: &str, commands: &[&[Command]], is_group: bool) -> String {
+    let mut rows: Vec<_> = commands.iter().copied().flat_map(command_rows).collect();
     let options = if is_group {
         flag_lines(&[], &[SHOW_HELP])
     } else {
@@ -72,8 +72,8 @@ pub(super) fn program(path: &str, usage: &str, commands: &[Command], is_group: b
 }
 
 /// The program's page.
-pub(super) fn root(program_name: &str) -> String {
-    program(program_name, "A simple command line client for etcd.", COMMANDS, false)
+pub(super) fn root(program_name: &str, own: &[Command]) -> String {
+    program(program_name, "A simple command line client for etcd.", &[COMMANDS, own], false)
 }
 
 /// The page of a group.

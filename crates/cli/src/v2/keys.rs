@@ -43,6 +43,11 @@ impl Fields {
         self.0 += &format!("{name}={}", escaped(&word::bytes(value.as_ref())));
     }
 
+    /// As a body.
+    pub(super) fn into_text(self) -> String {
+        self.0
+    }
+
     /// Behind a path.
     pub(super) fn query(&self, path: &str) -> String {
         if self.0.is_empty() { path.to_owned() } else { format!("{path}?{}", self.0) }

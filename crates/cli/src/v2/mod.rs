@@ -6,6 +6,7 @@
 //! not healthy.
 
 mod accounts;
+mod copy;
 mod endpoint;
 mod flags;
 mod health;

@@ -5,7 +5,7 @@
 use super::endpoint::{discovery, endpoints, flag_or_variable};
 use super::flags::{self, Given};
 use super::http::{Answer, Asked, Client, Fault};
-use super::tree::{COMMANDS, Command, Doing, FLAGS};
+use super::tree::{COMMANDS, Command, Doing, FLAGS, OWN_COMMANDS};
 use super::{CONNECTION, Exit, SERVER, help};
 use crate::command_line::Called;
 use crate::ctl::client::{Tls, TlsFiles};
@@ -24,7 +24,7 @@ pub(crate) struct Context {
 /// Runs etcdctl's commands of v2; `arguments` are the words behind the program's name. Answers the exit code.
 pub fn main(arguments: &[String], called: Called) -> i32 {
     let program = match called {
-        Called::AsEtcd => "etcdctl",
+        Called::AsEtcd => ETCDCTL,
         Called::AsQuorate => "quorate ctl --v2",
     };
     match start(arguments, program) {
@@ -56,22 +56,35 @@ fn find<'a>(commands: &'a [Command], name: &str) -> Option<&'a Command> {
     commands.iter().find(|command| command.name == name)
 }
 
+/// A command of the program; those that etcdctl has not exist only under its own name.
+fn find_in(program: &str, name: &str) -> Option<&'static Command> {
+    find(COMMANDS, name).or_else(|| find(own(program), name))
+}
+
+fn own(program: &str) -> &'static [Command] {
+    if program == ETCDCTL { &[] } else { OWN_COMMANDS }
+}
+
+/// The program by etcd's name.
+const ETCDCTL: &str = "etcdctl";
+
 fn start(arguments: &[String], program: &'static str) -> Result<(), Exit> {
-    let global = flags::read(FLAGS, true, arguments)
-        .map_err(|reason| misused(&reason, &format!("Incorrect Usage. {reason}\n\n{}", help::root(program))))?;
+    let global = flags::read(FLAGS, true, arguments).map_err(|reason| {
+        misused(&reason, &format!("Incorrect Usage. {reason}\n\n{}", help::root(program, own(program))))
+    })?;
     if global.help {
-        return print(&help::root(program));
+        return print(&help::root(program, own(program)));
     }
     if global.version {
         return print(&help::version());
     }
-    let Some((name, words)) = global.words.split_first() else { return print(&help::root(program)) };
+    let Some((name, words)) = global.words.split_first() else { return print(&help::root(program, own(program))) };
     if matches!(name.as_str(), "help" | "h") {
-        let Some(topic) = words.first() else { return print(&help::root(program)) };
-        let command = find(COMMANDS, topic).ok_or_else(|| no_topic(topic))?;
+        let Some(topic) = words.first() else { return print(&help::root(program, own(program))) };
+        let command = find_in(program, topic).ok_or_else(|| no_topic(topic))?;
         return print(&help::command(&format!("{program} {topic}"), command));
     }
-    let command = find(COMMANDS, name).ok_or_else(|| no_topic(name))?;
+    let command = find_in(program, name).ok_or_else(|| no_topic(name))?;
     let path = format!("{program} {name}");
     match &command.action {
         Doing::Run(_) => run(command, &path, &global, words),
@@ -95,7 +108,7 @@ fn run_of_group(
     let Some((name, words)) = given.words.split_first() else { return print(&page) };
     if matches!(name.as_str(), "help" | "h") {
         let Some(topic) = words.first() else {
-            return print(&help::program(path, group.usage, commands, true));
+            return print(&help::program(path, group.usage, &[commands], true));
         };
         let command = find(commands, topic).ok_or_else(|| no_topic(topic))?;
         return print(&help::command(&format!("{path} {topic}"), command));

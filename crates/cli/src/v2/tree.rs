@@ -4,7 +4,7 @@
 
 use super::flags::{Flag, Kind};
 use super::run::Context;
-use super::{Exit, accounts, health, keys, members, watch};
+use super::{Exit, accounts, copy, health, keys, members, watch};
 use std::future::Future;
 use std::pin::Pin;
 
@@ -249,3 +249,17 @@ const BACKUP: &[Flag] = &[
     flag(&["backup-wal-dir"], Kind::Text, "Path to the backup wal dir"),
     flag(&["with-v3"], Kind::Bool, "Backup v3 backend data"),
 ];
+
+/// What etcdctl has not; only of the program by its own name.
+pub(super) const OWN_COMMANDS: &[Command] = &[command!(
+    "copy",
+    "copy the keys of another cluster, with their times to live, while both run",
+    " ",
+    &[
+        flag(&["from"], Kind::Text, "a comma-delimited list of machine addresses of the other cluster"),
+        flag(&["from-username"], Kind::Text, "username[:password] at the other cluster"),
+        or(flag(&["prefix"], Kind::Text, "the directory to copy"), "/"),
+        flag(&["follow", "f"], Kind::Bool, "go on with every change of the other cluster until CTRL+C"),
+    ],
+    copy::copy
+)];

@@ -11,7 +11,7 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 /// One event after the other.
-struct Events {
+pub(super) struct Events {
     client: super::http::Client,
     key: String,
     recursive: bool,
@@ -26,7 +26,12 @@ impl Events {
         Self { client, key: key.to_owned(), recursive: context.given.is_set("recursive"), next }
     }
 
-    async fn next(&mut self) -> Result<Reply, Exit> {
+    /// Everything below a key that comes behind an index.
+    pub(super) fn behind(client: super::http::Client, key: &str, index: u64) -> Self {
+        Self { client, key: key.to_owned(), recursive: true, next: index + 1 }
+    }
+
+    pub(super) async fn next(&mut self) -> Result<Reply, Exit> {
         loop {
             let mut fields = Fields::default();
             fields.set("recursive", self.recursive.to_string());
