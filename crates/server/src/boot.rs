@@ -9,7 +9,7 @@ use crate::auth::Authenticator;
 use crate::backend::{Backend, BackendParts, Clock, Identity, Limits, StatusBoard};
 use crate::cluster_version;
 use crate::compactor;
-use crate::config::{Address, Config, InitialClusterState};
+use crate::config::{Address, Config, InitialClusterState, duration};
 use crate::connection::Traffic;
 use crate::discovery;
 use crate::disk::{Durability, RealDisk};
@@ -127,6 +127,14 @@ fn log_settings(config: &Config) {
             tracing::info!(subject = note.subject.as_str(), "{}", note.text);
         }
     }
+    let milliseconds = |count| duration::text(Duration::from_millis(count));
+    let member =
+        |(name, urls): (&String, &Vec<String>)| urls.iter().map(|url| format!("{name}={url}")).collect::<Vec<_>>();
+    let members: Vec<String> = config.initial_cluster.iter().flat_map(member).collect();
+    let state = match config.initial_cluster_state {
+        InitialClusterState::New => "new",
+        InitialClusterState::Existing => "existing",
+    };
     let urls = |list: &[Address]| list.iter().map(Address::to_string).collect::<Vec<_>>().join(",");
     tracing::info!(
         "quorate-version" = crate::version::QUORATE,
@@ -135,20 +143,25 @@ fn log_settings(config: &Config) {
         "data-dir" = config.data_dir.display().to_string(),
         "wal-dir" = config.wal_dir.as_deref().map(|folder| folder.display().to_string()).unwrap_or_default(),
         "member-initialized" = config.data_dir.join("member").is_dir(),
-        "heartbeat-interval" = format!("{}ms", config.heartbeat_interval_ms),
-        "election-timeout" = format!("{}ms", config.election_timeout_ms),
+        "heartbeat-interval" = milliseconds(config.heartbeat_interval_ms),
+        "election-timeout" = milliseconds(config.election_timeout_ms),
         "snapshot-count" = config.snapshot_count,
         "snapshot-catchup-entries" = config.operability.snapshot_catchup_entries,
         "max-request-bytes" = config.max_request_bytes as u64,
         "max-txn-ops" = config.max_txn_ops as u64,
+        "max-concurrent-streams" = config.connection.concurrent_streams_max,
         "quota-backend-bytes" = config.quota_bytes,
         "initial-advertise-peer-urls" = config.initial_advertise_peer_urls.join(","),
         "listen-peer-urls" = urls(&config.listen_peer_urls),
         "advertise-client-urls" = config.advertise_client_urls.join(","),
         "listen-client-urls" = urls(&config.listen_client_urls),
         "listen-client-http-urls" = urls(&config.listen_client_http_urls),
+        "initial-cluster" = members.join(","),
+        "initial-cluster-state" = state,
         "initial-cluster-token" = config.initial_cluster_token.as_str(),
         "v2-deprecation" = "write-only",
+        "force-new-cluster" = config.force_new_cluster,
+        "max-learners" = config.max_learners as u64,
         "unsafe-no-fsync" = config.unsafe_no_fsync,
         "starting an etcd server"
     );

@@ -113,12 +113,15 @@ pub struct ConnectionInfo {
     pub is_encrypted: bool,
     /// What is served here.
     pub(crate) traffic: Traffic,
+    /// Where the connection comes from, in words.
+    pub(crate) remote: Option<Arc<String>>,
 }
 
 impl ConnectionInfo {
     pub(crate) fn new(accepted: &Accepted, traffic: Traffic) -> Self {
         let is_encrypted = matches!(accepted.stream, Stream::Tls(_));
-        Self { common_name: accepted.common_name.clone(), is_encrypted, traffic }
+        let remote = Some(Arc::new(accepted.remote.to_string()));
+        Self { common_name: accepted.common_name.clone(), is_encrypted, traffic, remote }
     }
 }
 

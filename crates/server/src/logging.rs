@@ -44,6 +44,11 @@ pub(crate) fn line_counts() -> impl Iterator<Item = (&'static str, u64)> {
     LEVELS.into_iter().zip(&LINES).map(|(level, lines)| (level, lines.load(Relaxed)))
 }
 
+/// A moment as lines have it.
+pub(crate) fn moment_text(moment: SystemTime) -> String {
+    Moment::of(moment).for_line()
+}
+
 /// Starts the log for the whole process, and makes a panic one line and the end. Fails when an output cannot be opened.
 /// `rotation` is for the outputs that are files.
 pub fn start(level: &str, format: LogFormat, outputs: &[String], rotation: Option<LogRotation>) -> Result<(), String> {

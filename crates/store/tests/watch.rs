@@ -110,6 +110,54 @@ fn drain(stream: &WatchStream, bytes_max: usize) -> BTreeMap<i64, Vec<i64>> {
     }
 }
 
+/// What a slow stream has not taken stays with all others that wait for the same; what it takes is its own.
+#[test]
+fn a_queue_is_taken_in_pieces_of_whole_revisions() {
+    for seed in 0..20 {
+        println!("seed {seed}");
+        let mut random = SeededRandom::new(seed);
+        let mut writer = Writer::new();
+        let woken = Arc::new(AtomicUsize::new(0));
+        let wakes = woken.clone();
+        let wake = Arc::new(move || {
+            wakes.fetch_add(1, Ordering::Relaxed);
+        });
+        let stream = writer.store.reader().watch_hub().open_stream(ROOMY, wake);
+        for range in [KeyRange::all(), one("k1")] {
+            stream.create(spec(range, 0)).unwrap();
+        }
+        let (mut wanted, mut wanted_of_one) = (Vec::new(), Vec::new());
+        for revision in 2..60 {
+            let keys = 1 + random.below(8);
+            let puts = (0..keys)
+                .map(|key| RequestOp { request: Some(Request::RequestPut(put(format!("k{key}"), vec![b'v'; 100]))) });
+            writer.apply(Operation::Txn(TxnRequest { success: puts.collect(), ..TxnRequest::default() }));
+            wanted.extend(std::iter::repeat_n(revision, keys as usize));
+            wanted_of_one.extend((keys > 1).then_some(revision));
+        }
+        let bytes_max = random.below(3_000) as usize;
+        let mut got: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+        stream.request_progress();
+        loop {
+            let before = woken.load(Ordering::Relaxed);
+            let deliveries = stream.next(bytes_max);
+            let events: usize = revisions(&deliveries).values().map(Vec::len).sum();
+            assert!(events <= bytes_max / 164 + 1 + 9, "{events} events in a piece of {bytes_max} bytes");
+            let is_done = deliveries.iter().any(|delivery| matches!(delivery, Delivery::Progress { .. }));
+            for (watch_id, revisions) in revisions(&deliveries) {
+                let all = got.entry(watch_id).or_default();
+                assert_ne!(all.last(), revisions.first(), "a revision was split");
+                all.extend(revisions);
+            }
+            if is_done {
+                break;
+            }
+            assert_eq!(woken.load(Ordering::Relaxed), before + 1, "there is more, and nobody is told");
+        }
+        assert_eq!((&got[&0], &got[&1]), (&wanted, &wanted_of_one));
+    }
+}
+
 #[test]
 fn a_full_queue_loses_repeats_and_hinders_nothing() {
     for seed in 0..40 {
@@ -265,7 +313,7 @@ fn a_crowd_on_one_prefix_gets_everything_with_one_wake_for_each_stream() {
     let wanted: Vec<i64> = (0..10).map(|round| 2 + 2 * round).collect();
     for (stream, wakes) in streams.iter().zip(&wakes) {
         assert_eq!(wakes.load(Ordering::Relaxed), 1, "woken once until it takes");
-        let got = drain(stream, 1);
+        let got = drain(stream, 1 << 20);
         assert_eq!(got.len(), 100);
         assert!(got.values().all(|revisions| *revisions == wanted));
         assert_eq!(stream.next(1), []);

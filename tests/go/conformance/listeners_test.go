@@ -298,3 +298,5 @@ func TestUnixSocketThatCannotBeMade(t *testing.T) {
 		}
 	}
 }
+
+func trustingAnybody() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }

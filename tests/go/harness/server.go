@@ -38,6 +38,8 @@ type Server struct {
 	NoCluster bool
 	// WorkDir is the process's working folder; empty: the test's.
 	WorkDir string
+	// Environment is added to the process's.
+	Environment []string
 	// TLS is how clients reach an https URL; nil for http.
 	TLS *tls.Config
 
@@ -138,6 +140,7 @@ func (s *Server) Start(cluster, state string) {
 	command := exec.Command(binary, append(args, s.flags...)...)
 	command.Stdout, command.Stderr = s.log, s.log
 	command.Dir = s.WorkDir
+	command.Env = append(os.Environ(), s.Environment...)
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := command.Start(); err != nil {
 		s.t.Fatalf("%s does not start: %v", s.binary, err)

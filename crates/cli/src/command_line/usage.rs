@@ -17,7 +17,9 @@ pub(crate) fn help<Action>(path: &[&'static Command<Action>], program: &str) -> 
     } else {
         format!("Use \"{program} options\" for a list of global command-line options (applies to all commands).\n")
     };
-    format!("{start}{}{lesson}{options}", usage(path, program))
+    let text = format!("{start}{}{lesson}{options}", usage(path, program));
+    // Where the summaries name the tool, it is by etcd's name.
+    text.replace(&format!("`{} ", path[0].name()), &format!("`{program} "))
 }
 
 /// An example of the command. A tool that is called by etcd's name says no more than etcd's tool does.

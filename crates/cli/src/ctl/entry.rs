@@ -115,3 +115,17 @@ fn run(action: &Action, invocation: Invocation) -> Result<(), Failure> {
     runtime.shutdown_background();
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use super::tree;
+    use crate::command_line::usage::help;
+
+    #[test]
+    fn summaries_name_the_tool_as_it_was_called() {
+        let shown = |program: &str| help(&[tree::root(program)], program);
+        assert!(shown("etcdctl").contains("Use `etcdctl lease --help`"));
+        let ours = shown(tree::OWN_PROGRAM);
+        assert!(ours.contains("Use `quorate ctl lease --help`") && !ours.contains("`etcdctl "), "{ours}");
+    }
+}

@@ -224,7 +224,7 @@ fn begin(surface: &Arc<ClientSurface>, info: &ConnectionInfo, request: Request<I
         return match Method::find(path) {
             Some(method) => {
                 let (parts, body) = request.into_parts();
-                match open(surface, info.common_name.as_ref(), method, &parts.headers, body, stopping) {
+                match open(surface, Some(info), method, &parts.headers, body, stopping) {
                     Opened::Done(outcome) => Begun::Done(response(outcome)),
                     Opened::Call(call) => Begun::Call(call),
                 }
@@ -295,11 +295,11 @@ enum Opened<B> {
     Call(UnaryCall<B>),
 }
 
-/// Begins a call with the metadata in `headers` and framed messages in `body`. `common_name`: of the certificate that the
-/// caller showed.
+/// Begins a call with the metadata in `headers` and framed messages in `body`. `info`: of the caller's connection, unless it is this
+/// process.
 fn open<B>(
     surface: &Arc<ClientSurface>,
-    common_name: Option<&Arc<str>>,
+    info: Option<&ConnectionInfo>,
     method: Method,
     headers: &HeaderMap,
     body: B,
@@ -308,7 +308,8 @@ fn open<B>(
 where
     B: Body<Data = Bytes> + Unpin + Send + 'static,
 {
-    let mut record = CallRecord::start(surface.metrics.clone(), method);
+    let mut record = CallRecord::start(surface.metrics.clone(), method, info.and_then(|info| info.remote.clone()));
+    let common_name = info.and_then(|info| info.common_name.as_ref());
     if let Some(tracer) = &surface.tracer {
         let traceparent = headers.get(TRACEPARENT).map(HeaderValue::as_bytes);
         record.set_span(tracer.begin(method, traceparent));
@@ -366,7 +367,8 @@ where
 
 /// A call that came to its outcome, told if it was slow, and counted.
 fn concluded<B>(call: UnaryCall<B>, outcome: Result<Reply, Status>) -> Result<Reply, Status> {
-    slow::tell_if_slow(&call.call.surface, call.call.method, &call.request, &outcome, call.record.started());
+    let UnaryCall { call: Call { surface, method, .. }, record, request, .. } = &call;
+    slow::tell_if_slow(surface, *method, record.remote(), request, &outcome, record.started());
     recorded(outcome, call.record, call.deadline)
 }
 

@@ -6,6 +6,7 @@ use crate::api::method::{Kind, Method};
 use crate::api::{ClientSurface, Reply};
 use crate::config::duration;
 use crate::grpc::status::Status;
+use crate::logging;
 use bytes::Bytes;
 use quorate_proto::Message;
 use quorate_proto::etcdserverpb::compare::{CompareResult, CompareTarget};
@@ -16,7 +17,7 @@ use quorate_proto::etcdserverpb::{
 use quorate_store::error::Error;
 use quorate_store::reader::RangeReply;
 use std::fmt::Write;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tracing::level_filters::LevelFilter;
 
 /// Bytes of a request's description at the most.
@@ -32,6 +33,7 @@ const NOT_COUNTED: i64 = -1;
 pub(super) fn tell_if_slow(
     surface: &ClientSurface,
     method: Method,
+    remote: Option<&str>,
     request: &Bytes,
     outcome: &Result<Reply, Status>,
     started: Instant,
@@ -39,7 +41,8 @@ pub(super) fn tell_if_slow(
     let took = started.elapsed();
     let is_slow = took > surface.backend.limits().slow_request;
     if (is_slow || LevelFilter::current() >= LevelFilter::DEBUG) && method.kind() == Kind::Unary && !waits(method) {
-        tell(surface, method, request, outcome, took, is_slow);
+        let remote = remote.unwrap_or("No remote client info.");
+        tell(surface, method, remote, request, outcome, took, is_slow);
     }
 }
 
@@ -83,6 +86,7 @@ fn waits(method: Method) -> bool {
 fn tell(
     surface: &ClientSurface,
     method: Method,
+    remote: &str,
     request: &Bytes,
     outcome: &Result<Reply, Status>,
     took: Duration,
@@ -104,8 +108,9 @@ fn tell(
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
+                "start time" = logging::moment_text(SystemTime::now() - took),
                 "time spent" = duration::text(took),
-                remote = "No remote client info.",
+                remote,
                 "response type" = format!("/{}/{}", method.service(), method.name()),
                 "request count" = description.count,
                 "request size" = request.len() as i64,

@@ -38,8 +38,9 @@ const QUEUE_BYTES_MAX: usize = 1 << 20;
 /// Watchers of one stream.
 const WATCHERS_MAX: usize = 200_000;
 
-/// History read for one chunk, and answers to requests gathered in one, bytes.
-const CHUNK_BYTES: usize = 256 << 10;
+/// Events taken for one chunk (but whole revisions), and answers to requests gathered in one, bytes. What is taken is made for
+/// this client alone, and made at one go: small, so that many slow clients cost little, and keep nobody waiting.
+const CHUNK_BYTES: usize = 64 << 10;
 
 /// The id in answers that belong to no watcher.
 const NO_WATCHER: i64 = -1;

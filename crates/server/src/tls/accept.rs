@@ -75,11 +75,13 @@ pub(crate) struct Accepted {
     pub(crate) stream: Stream,
     /// The common name of a certificate that was asked for by `--client-cert-auth` and verified.
     pub(crate) common_name: Option<Arc<str>>,
+    /// Where it comes from.
+    pub(crate) remote: Remote,
 }
 
 impl Accepted {
-    pub(crate) fn plain(socket: Socket) -> Self {
-        Self { stream: Stream::Plain(socket), common_name: None }
+    pub(crate) fn plain(socket: Socket, remote: Remote) -> Self {
+        Self { stream: Stream::Plain(socket), common_name: None, remote }
     }
 }
 
@@ -166,7 +168,7 @@ impl TlsAcceptor {
     async fn accept_either(&self, socket: Socket, remote: Remote) -> Option<Accepted> {
         match self.handshakes.run(socket.peek()).await {
             Ok(Ok(Some(HANDSHAKE_RECORD))) => self.accept(socket, remote).await,
-            Ok(Ok(Some(_))) => Some(Accepted::plain(socket)),
+            Ok(Ok(Some(_))) => Some(Accepted::plain(socket, remote)),
             Ok(Ok(None) | Err(_)) | Err(_) => None,
         }
     }
@@ -195,7 +197,7 @@ impl TlsAcceptor {
             return Err(Rejected { server_name, certificate, reason, is_end: false });
         }
         let common_name = names.into_iter().next().filter(|_| self.has_names).map(|names| names.common_name.into());
-        Ok(Accepted { stream: Stream::Tls(Box::new(TlsStream::Server(stream))), common_name })
+        Ok(Accepted { stream: Stream::Tls(Box::new(TlsStream::Server(stream))), common_name, remote })
     }
 
     /// What etcd checks once hands are shaken: where the certificate comes from, and the revocations.
@@ -245,7 +247,7 @@ impl Security {
     /// Does what the listener asks for; `None`: the connection was not let in, and the log says why.
     pub(crate) async fn accept(&self, socket: Socket, remote: Remote) -> Option<Accepted> {
         match self {
-            Self::Plain => Some(Accepted::plain(socket)),
+            Self::Plain => Some(Accepted::plain(socket, remote)),
             Self::Tls(acceptor) => acceptor.accept(socket, remote).await,
             Self::Either(acceptor) => acceptor.accept_either(socket, remote).await,
         }

@@ -81,7 +81,7 @@ impl Server {
                 let (tcp, remote) = socket.accept().await.expect("accept");
                 let security = security.clone();
                 tokio::spawn(async move {
-                    let Some(Accepted { mut stream, common_name }) =
+                    let Some(Accepted { mut stream, common_name, .. }) =
                         security.accept(Socket::Tcp(tcp), Remote::Ip(remote)).await
                     else {
                         return;

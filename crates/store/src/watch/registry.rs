@@ -329,11 +329,25 @@ impl Stream {
         self.wake_once()
     }
 
-    /// Takes the whole queue.
-    pub(super) fn take_queue(&mut self) -> VecDeque<Queued> {
+    /// Takes from the queue until `bytes_max` are reached, but whole revisions. What stays is shared by all streams that
+    /// wait for it; what is taken becomes each one's own.
+    pub(super) fn take_queue(&mut self, bytes_max: usize) -> VecDeque<Queued> {
         self.woken = false;
-        self.queued_bytes = 0;
-        std::mem::take(&mut self.queue)
+        if self.queued_bytes <= bytes_max {
+            self.queued_bytes = 0;
+            return std::mem::take(&mut self.queue);
+        }
+        let mut taken = VecDeque::new();
+        let (mut bytes, mut revision) = (0, None);
+        while let Some(next) = self.queue.front()
+            && (bytes < bytes_max || revision.is_none_or(|taken| taken == next.event.main))
+        {
+            bytes += next.event.bytes();
+            revision = Some(next.event.main);
+            taken.extend(self.queue.pop_front());
+        }
+        self.queued_bytes -= bytes;
+        taken
     }
 
     /// A watcher that ended says nothing more.

@@ -83,7 +83,7 @@ impl WatchStream {
         }
     }
 
-    /// What is to be sent, at most about `bytes_max` of history beside what was queued; empty: wait for `wake`. Reads
+    /// What is to be sent, at most about `bytes_max`, but never a part of a revision's events; empty: wait for `wake`. Reads
     /// history where a watcher is behind (bounded work per call), so it may touch the disk.
     pub fn next(&self, bytes_max: usize) -> Vec<Delivery> {
         let mut out = Vec::new();
@@ -93,20 +93,20 @@ impl WatchStream {
             let Some(stream) = registry.streams.get_mut(&self.id) else {
                 return out;
             };
-            let queue = stream.take_queue();
+            let queue = stream.take_queue(bytes_max);
             for queued in &queue {
                 if let Some(watcher) = stream.watchers.get_mut(&queued.watch_id) {
                     watcher.active = true;
                 }
             }
             out.append(&mut stream.notices);
-            let behind: Vec<Behind> = stream
-                .watchers
-                .iter()
-                .filter_map(|(&watch_id, watcher)| {
+            let mut behind: Vec<Behind> = Vec::new();
+            // What is still queued comes before what a watcher missed.
+            if stream.queue.is_empty() {
+                behind.extend(stream.watchers.iter().filter_map(|(&watch_id, watcher)| {
                     watcher.behind.map(|from| Behind { watch_id, spec: watcher.spec.clone(), from })
-                })
-                .collect();
+                }));
+            }
             (queue, behind, published)
         };
         self.deliver_queue(queue, &mut out);
@@ -214,11 +214,11 @@ impl WatchStream {
         let Some(stream) = registry.streams.get_mut(&self.id) else {
             return;
         };
-        let behind = stream.watchers.values().any(|watcher| watcher.behind.is_some());
+        let has_more = !stream.queue.is_empty() || stream.watchers.values().any(|watcher| watcher.behind.is_some());
         let mut wake = None;
-        if behind {
+        if has_more {
             wake = stream.wake_once();
-        } else if stream.progress_asked && stream.queue.is_empty() {
+        } else if stream.progress_asked {
             stream.progress_asked = false;
             // As in etcd a stream without watchers gets no answer, nor one with a watcher that waits for a later revision:
             // its client would take the lower one for the place to go on from.
