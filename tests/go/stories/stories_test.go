@@ -56,7 +56,7 @@ var (
 	ids = regexp.MustCompile(`\b[0-9a-f]{14,16}\b`)
 	// A member that was added is named as it is known at that moment, in any order.
 	clusters = regexp.MustCompile(`ETCD_INITIAL_CLUSTER="[^"]*"`)
-	indexes  = regexp.MustCompile(`\[\d+\]$|"(modified|created)Index":\d+`)
+	indexes  = regexp.MustCompile(`\[\d+\]$|"((modified|created)I|i)ndex":\d+|"ttl":\d+|"expiration":"[^"]+"`)
 	rates    = regexp.MustCompile(`\(\+[\d.]+/s\)`)
 	// A member's line of `top`: figures, and who leads, differ.
 	members = regexp.MustCompile(`^node-\w  (leader|follower)`)
@@ -247,6 +247,9 @@ func tell(t *testing.T, page string, control string) {
 
 // TestFiveMembers is told with the etcdctl that distributions ship, in v2 mode.
 func TestFiveMembers(t *testing.T) { tell(t, "five-members.md", Programs(t).OldControl) }
+
+// TestConnector is told with curl.
+func TestConnector(t *testing.T) { tell(t, "connector-v2.md", Programs(t).Control) }
 
 // TestPartition is told with our own etcdctl.
 func TestPartition(t *testing.T) { tell(t, "partition.md", Programs(t).Control) }
