@@ -13,7 +13,7 @@ use crate::go::test_bin;
 use crate::run::{Show, Total, required, root, target_dir, tests};
 
 /// One file of cases per client, each a process of its own: the clients' generated messages share their names.
-const PYTHON_SUITES: [&str; 4] = ["etcd3", "etcd3gw", "aetcd", "python_etcd"];
+const PYTHON_SUITES: [&str; 6] = ["etcd3", "etcd3gw", "aetcd", "python_etcd", "patroni", "tooz"];
 
 /// The oldest Python with what the tests use.
 const PYTHON_MINOR_MIN: u32 = 11;
