@@ -7,6 +7,7 @@ that tells the story, are run too.
 import doctest
 import functools
 import json
+import logging
 import pathlib
 import subprocess
 import sys
@@ -24,6 +25,10 @@ TTL = 30
 
 TTL_SHORT = 5
 """The same where the end is waited for; etcd grants no lease below 2."""
+
+
+# Patroni's followers outlive the cases and complain about the servers that are gone.
+logging.getLogger("patroni").addHandler(logging.NullHandler())
 
 
 @pytest.fixture(params=["etcd", "etcd3"])

@@ -112,8 +112,22 @@ fn java() -> Result<Suite> {
         &format!("-Dbuild.folder={}", folder.display()),
         "test",
     ]);
-    with_servers(&mut command).current_dir(root().join("tests/java"));
+    let sources = root().join("tests/java");
+    with_servers(&mut command).env("TOXIPROXY", toxiproxy(&sources.join("toxiproxy"))?).current_dir(sources);
     Ok(("java jetcd".to_owned(), command))
+}
+
+/// The proxy that cuts a Java node off, built from its Go module.
+fn toxiproxy(module: &Path) -> Result<PathBuf> {
+    let folder = target_dir().join("clients/toxiproxy");
+    let program = folder.join("toxiproxy");
+    prepared(&folder, &["go.mod", "go.sum"].map(|name| module.join(name)), || {
+        println!("building toxiproxy with go");
+        let mut build = Command::new("go");
+        build.args(["build", "-o"]).arg(&program).arg("github.com/Shopify/toxiproxy/v2/cmd/server");
+        required(build.current_dir(module))
+    })?;
+    Ok(program)
 }
 
 /// Gives the suite both servers.

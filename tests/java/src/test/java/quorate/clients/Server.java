@@ -62,7 +62,7 @@ final class Server {
     }
 
     /** host:port that nobody else uses: a loopback address of this process alone, and a port that the kernel chose. */
-    private static String freeAddress() {
+    static String freeAddress() {
         long pid = ProcessHandle.current().pid();
         int number = ADDRESSES.incrementAndGet();
         String host = "127.%d.%d.%d".formatted(1 + (pid >> 8) % 200, pid % 256, 1 + number % 250);
