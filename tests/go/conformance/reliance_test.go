@@ -45,7 +45,7 @@ func TestKilledWatchersAreCounted(t *testing.T) {
 
 // As many watches through the gateway as there are streams but one, and a range beside them.
 func TestGatewayWatchesUpToTheBound(t *testing.T) {
-	for _, bound := range []int{3, 100} {
+	for _, bound := range []int{3, 100, 1_000} {
 		t.Run(fmt.Sprint(bound), func(t *testing.T) {
 			pair := NewPair(t, fmt.Sprint("--max-concurrent-streams=", bound))
 			pair.Both(t, func(t *testing.T, s *Side) {
