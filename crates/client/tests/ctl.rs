@@ -9,7 +9,12 @@ use quorate_client::{Instance, SessionOptions};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-on_both!(services_are_registered_and_discovered, keys_are_observed_over_a_compaction, health_is_said_and_watched,);
+on_both!(
+    services_are_registered_and_discovered,
+    members_come_and_go,
+    keys_are_observed_over_a_compaction,
+    health_is_said_and_watched,
+);
 
 /// `quorate ctl`, running.
 struct Ctl {
@@ -87,6 +92,23 @@ async fn services_are_registered_and_discovered(kind: Kind) {
     found.interrupt();
     assert!(found.ends().await.1);
     assert!(!Ctl::start(&endpoints, &["register", "app/web", "no/slash", "a:1"]).ends().await.1);
+}
+
+async fn members_come_and_go(kind: Kind) {
+    let cluster = Cluster::start(kind, 1).await;
+    let (namespace, endpoints) = (cluster.namespace().await, cluster.endpoints());
+    let first = namespace.join("workers", "w1", "idle", SessionOptions::default()).await.expect("joined");
+    let mut shown = Ctl::start(&endpoints, &["members", "app/workers", "--watch"]);
+    shown.says(&["w1 idle"]).await;
+    let second = namespace.join("workers", "w2", "busy", SessionOptions::default()).await.expect("joined");
+    shown.says(&["+ w2 busy"]).await;
+    assert_eq!(Ctl::start(&endpoints, &["members", "app/workers"]).ends().await.0, "w1 idle\nw2 busy\n");
+    first.leave().await;
+    shown.says(&["- w1"]).await;
+    second.leave().await;
+    shown.says(&["- w2"]).await;
+    shown.interrupt();
+    assert!(shown.ends().await.1);
 }
 
 async fn keys_are_observed_over_a_compaction(kind: Kind) {

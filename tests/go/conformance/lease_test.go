@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync"
 	"testing"
 	"time"
 
@@ -158,4 +159,33 @@ func TestLeaseKeptAlive(t *testing.T) {
 		w.control("create")
 		w.events("ended", 0, 1)
 	})
+}
+
+// TestLeaseIsKnownWhenGranted asks for each lease as soon as its grant was answered.
+func TestLeaseIsKnownWhenGranted(t *testing.T) {
+	p := NewPair(t)
+	for _, side := range []*Side{p.Ours, p.Peer} {
+		lease := pb.NewLeaseClient(side.Server.Conn())
+		var wait sync.WaitGroup
+		for range 4 {
+			wait.Go(func() {
+				for range 500 {
+					ctx, cancel := context.WithTimeout(context.Background(), CallLimit)
+					granted, err := lease.LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: 60})
+					if err != nil {
+						cancel()
+						t.Error(err)
+						return
+					}
+					left, err := lease.LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: granted.ID})
+					cancel()
+					if err != nil || left.TTL < 1 || left.GrantedTTL != 60 {
+						t.Errorf("%s: a lease just granted: %v, %v", side.Server.Name, left, err)
+						return
+					}
+				}
+			})
+		}
+		wait.Wait()
+	}
 }

@@ -64,6 +64,7 @@ static OWN_ROOT: Command<Action> = Command {
             DISCOVER,
             ELECT,
             LOCK,
+            MEMBERS,
             OBSERVE,
             REGISTER,
             AUTH,
@@ -536,6 +537,15 @@ const DISCOVER: Command<Action> = Command {
     lesson: "PROGRAM discover services/web\nPROGRAM discover services/web --watch",
     ..Command::leaf("discover <service> [options]", "Shows the registered instances of a service", |run| {
         Box::pin(service::discover(run))
+    })
+};
+
+const MEMBERS: Command<Action> = Command {
+    group: CONCURRENCY,
+    flags: &[Flag::new("watch", Kind::Bool, "show who comes and goes, until interrupted")],
+    lesson: "PROGRAM members workers\nPROGRAM members workers --watch",
+    ..Command::leaf("members <group> [options]", "Shows the members of an application's group", |run| {
+        Box::pin(service::members(run))
     })
 };
 

@@ -230,7 +230,7 @@ impl ApplyThread {
                 self.follow_members(before.as_deref());
             }
             if answers.len() >= ANSWERS_MAX {
-                self.waiting.answer_commands(answers.drain(..));
+                self.tell(entry_index, std::mem::take(&mut leases), &mut answers);
             }
             if let Some(reason) = distrusted.filter(|_| self.has_others()) {
                 index = entry_index;
@@ -238,16 +238,21 @@ impl ApplyThread {
                 break;
             }
         }
-        if !answers.is_empty() {
-            self.waiting.answer_commands(answers);
-        }
-        self.mailbox.post_quietly(Input::Applied { index, leases });
+        self.tell(index, leases, &mut answers);
         if let Some(reason) = broken {
             return self.distrust(&reason, entries.collect());
         }
         let entries_max = self.snapshot_count.max(CHECKPOINT_ENTRIES_MIN);
         if self.entries_since_checkpoint >= entries_max || self.store.bytes_since_checkpoint() >= CHECKPOINT_BYTES {
             self.checkpoint();
+        }
+    }
+
+    /// Tells what was applied: the node first, so that whoever is answered finds that it knows the lease just granted.
+    fn tell(&self, index: u64, leases: Vec<LeaseChange>, answers: &mut Vec<(u64, Result<Reply, CallError>)>) {
+        self.mailbox.post_quietly(Input::Applied { index, leases });
+        if !answers.is_empty() {
+            self.waiting.answer_commands(answers.drain(..));
         }
     }
 

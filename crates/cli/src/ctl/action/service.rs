@@ -1,4 +1,4 @@
-//! `register`, `discover`, `observe`: instances of services, and keys that are followed.
+//! `register`, `discover`, `members`, `observe`: instances of services, groups, and keys that are followed.
 //!
 //! Not here: reading without a gap (`live`). The invariant: an instance is stored in the form of the recipes (JSON, as Go's
 //! `naming/endpoints` writes it), and a process that ends by itself has taken it out.
@@ -93,12 +93,22 @@ async fn put(mut client: Client, key: &str, value: &str, ttl_seconds: i64) -> Re
 }
 
 /// `discover`
-pub(crate) async fn discover(mut run: Invocation) -> Result<(), Failure> {
-    let [service] = run.words() else { return Err(Failure::arguments("discover takes a service")) };
-    let (service, follows) = (service.clone(), run.values.is_set("watch"));
+pub(crate) async fn discover(run: Invocation) -> Result<(), Failure> {
+    directory(run, "discover takes a service").await
+}
+
+/// `members`
+pub(crate) async fn members(run: Invocation) -> Result<(), Failure> {
+    directory(run, "members takes a group").await
+}
+
+/// Shows what is below a path, and if wanted what comes and goes; `usage` is what is said to other words than one path.
+async fn directory(mut run: Invocation, usage: &str) -> Result<(), Failure> {
+    let [path] = run.words() else { return Err(Failure::arguments(usage)) };
+    let (path, follows) = (path.clone(), run.values.is_set("watch"));
     let (client, printer) = run.client().await?;
     let mut interrupt = Interrupt::listen()?;
-    let prefix = format!("{service}/");
+    let prefix = format!("{path}/");
     let (mut live, read) = Live::start(client, &prefix).await?;
     if printer.format == Format::Simple {
         for kv in &read.kvs {
