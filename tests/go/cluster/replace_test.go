@@ -104,6 +104,12 @@ func TestReplacingADeadMember(t *testing.T) {
 		return nil
 	})
 	writing.end()
+	Eventually(t, ReadyLimit, "the new member's own word of it", func() error {
+		if status, err := s.Status(); err != nil || status.IsLearner {
+			return Wanted("it learns: %v, %v", status, err)
+		}
+		return nil
+	})
 	holdsAll(t, s, writing.writes)
 }
 
@@ -147,6 +153,12 @@ func TestReplacingALivingMember(t *testing.T) {
 	}
 	writing.goesOn(t, "the replacement", 100)
 	writing.end()
+	Eventually(t, ReadyLimit, "the new member's own word of it", func() error {
+		if status, err := s.Status(); err != nil || status.IsLearner {
+			return Wanted("it learns: %v, %v", status, err)
+		}
+		return nil
+	})
 	holdsAll(t, s, writing.writes)
 	c.Members = append(rest, s)
 	equal(t, c)
