@@ -51,8 +51,11 @@ pub(crate) async fn join(config: &Config, dialer: &TlsDialer) -> anyhow::Result<
     Ok((cluster, own_id))
 }
 
-/// Whether a new member may help to make its cluster: not when the others run one already that has another id, or that has
-/// this member in it, whose data was lost then. The error says which settings differ.
+/// Whether a new member may help to make its cluster: not when the others run one already that has other addresses, or that
+/// has this member in it, whose data was lost then. The error says which settings differ.
+///
+/// A cluster at the same addresses that has another token is one that this one takes over from, member by member: neither
+/// hears the other, and a warning tells what is the case if that is a mistake.
 pub(crate) async fn check_new(
     config: &Config,
     dialer: &TlsDialer,
@@ -61,7 +64,16 @@ pub(crate) async fn check_new(
 ) -> anyhow::Result<()> {
     let Some(cluster) = ask_members(&remote_urls(config), dialer, LOOK_PATIENCE, false).await else { return Ok(()) };
     if cluster.id != own_cluster_id {
-        bail!(differing_settings(config, &cluster, own_cluster_id));
+        let differing = differing_settings(config, &cluster, own_cluster_id);
+        let is_known = cluster.members.iter().any(|member| member.id == own_id);
+        if is_known || known_urls(&cluster) != given_urls(config) {
+            bail!(differing);
+        }
+        tracing::warn!(
+            reason = differing.as_str(),
+            "another cluster runs at these addresses; this member makes a new one"
+        );
+        return Ok(());
     }
     ensure!(
         !cluster.members.iter().any(|member| member.id == own_id && !member.client_ur_ls.is_empty()),
@@ -73,9 +85,7 @@ pub(crate) async fn check_new(
 
 /// Which settings make this member's cluster another one than that which runs: a cluster's id comes of them all.
 fn differing_settings(config: &Config, cluster: &Cluster, own_cluster_id: u64) -> String {
-    let known: BTreeSet<&str> =
-        cluster.members.iter().flat_map(|member| &member.peer_ur_ls).map(String::as_str).collect();
-    let given: BTreeSet<&str> = config.initial_cluster.values().flatten().map(String::as_str).collect();
+    let (known, given) = (known_urls(cluster), given_urls(config));
     let list = |urls: &BTreeSet<&str>| urls.iter().copied().collect::<Vec<_>>().join(",");
     let reason = if known == given {
         format!(
@@ -95,6 +105,16 @@ fn differing_settings(config: &Config, cluster: &Cluster, own_cluster_id: u64) -
          with --initial-cluster-state=existing and what that printed",
         cluster.id
     )
+}
+
+/// The peer URLs of all that the cluster knows.
+fn known_urls(cluster: &Cluster) -> BTreeSet<&str> {
+    cluster.members.iter().flat_map(|member| &member.peer_ur_ls).map(String::as_str).collect()
+}
+
+/// The peer URLs of all that `--initial-cluster` names.
+fn given_urls(config: &Config) -> BTreeSet<&str> {
+    config.initial_cluster.values().flatten().map(String::as_str).collect()
 }
 
 /// The others' peer URLs, sorted.

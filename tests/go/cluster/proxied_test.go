@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -142,5 +143,77 @@ func TestMembersBehindRelays(t *testing.T) {
 			_, err := client.Put(ctx, "k", "w")
 			return err
 		})
+	}
+}
+
+// A new cluster takes over the addresses of an old one, member by member: neither takes the other for its own, no data goes
+// over, and no alarm is raised, although each asks the others for their hashes.
+func TestANewClusterAtTheOldAddresses(t *testing.T) {
+	programs := Programs(t)
+	for _, binary := range []string{programs.Peer, programs.Server} {
+		flags := []string{"--corrupt-check-time=200ms", "--feature-gates=CompactHashCheck=true", "--compact-hash-check-time=200ms"}
+		old := StartCluster(t, binary, 3, flags...)
+		if _, err := Client(t, old.Members...).Put(within(t), "old", "1"); err != nil {
+			t.Fatal(err)
+		}
+		var added []*Server
+		var parts []string
+		for i, before := range old.Members {
+			s := NewServer(t, binary, fmt.Sprint("n", i), append(flags, "--initial-cluster-token=another")...)
+			s.ClientURL, s.PeerURL = before.ClientURL, before.PeerURL
+			added, parts = append(added, s), append(parts, s.Name+"="+s.PeerURL)
+		}
+		alarmsOf := func(s *Server) {
+			reply, err := pb.NewMaintenanceClient(s.Conn()).Alarm(within(t), &pb.AlarmRequest{})
+			if err != nil || len(reply.Alarms) != 0 {
+				t.Errorf("%s at %s: %v %v", binary, s.Name, reply, err)
+			}
+		}
+		for i, before := range old.Members {
+			before.CloseConn()
+			before.Kill()
+			added[i].Start(strings.Join(parts, ","), "new")
+			switch i {
+			case 0:
+				// Two of the old ones go on, beside a stranger at the third one's place.
+				client := Client(t, old.Members[1:]...)
+				Eventually(t, ReadyLimit, "the old cluster's writes", func() error {
+					_, err := client.Put(within(t), "old", "2")
+					return err
+				})
+				alarmsOf(old.Members[1])
+			case 1:
+				// Two of the new ones make a quorum, beside the last of the old.
+				added[0].AwaitReady()
+				added[1].AwaitReady()
+				client := Client(t, added[0], added[1])
+				for number := range 50 {
+					if _, err := client.Put(within(t), "new", fmt.Sprint(number)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if _, err := client.Compact(within(t), 40); err != nil {
+					t.Fatal(err)
+				}
+				// The last one is heard of, as a stranger.
+				Eventually(t, ReadyLimit, "word of the stranger", func() error {
+					for _, s := range append(added[:2:2], old.Members[2]) {
+						if strings.Contains(strings.ToLower(s.LogText()), "cluster id mismatch") {
+							return nil
+						}
+					}
+					return Wanted("a line on the cluster ID")
+				})
+				alarmsOf(added[0])
+			}
+		}
+		for _, s := range added {
+			s.AwaitReady()
+			reply, err := pb.NewKVClient(s.Conn()).Range(within(t), &pb.RangeRequest{Key: []byte("old")})
+			if err != nil || len(reply.Kvs) != 0 {
+				t.Errorf("%s at %s: %v %v", binary, s.Name, reply, err)
+			}
+			alarmsOf(s)
+		}
 	}
 }

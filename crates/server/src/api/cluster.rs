@@ -128,13 +128,19 @@ pub(crate) async fn update(surface: &ClientSurface, id: u64, peer_urls: Vec<Stri
 
 pub(super) async fn member_promote(surface: &Arc<ClientSurface>, bytes: Bytes) -> Result<Bytes, Status> {
     let request: MemberPromoteRequest = surface.decode(Method::MemberPromote, bytes)?;
-    if surface.cluster.strict {
-        surface.may_promote(request.id)?;
+    let promoted = promote(surface, request.id).await;
+    match &promoted {
+        Ok(_) => surface.metrics.learner_promotions.increment(),
+        Err(refusal) => surface.metrics.refused_promotions.count(&refusal.message),
     }
-    let member = Member { id: request.id, ..Member::default() };
-    let members = change(surface, change_of(Action::Promote, member)).await?;
-    surface.metrics.learner_promotions.increment();
-    Ok(framed(&MemberPromoteResponse { header: header(surface), members }))
+    Ok(framed(&MemberPromoteResponse { header: header(surface), members: promoted? }))
+}
+
+async fn promote(surface: &ClientSurface, id: u64) -> Result<Vec<Member>, Status> {
+    if surface.cluster.strict {
+        surface.may_promote(id)?;
+    }
+    change(surface, change_of(Action::Promote, Member { id, ..Member::default() })).await
 }
 
 /// Sorted, each once; `None` when there is none, or one that etcd does not take.

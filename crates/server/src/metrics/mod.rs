@@ -8,6 +8,7 @@ mod exposition;
 mod histogram;
 mod page;
 mod peers;
+mod promotions;
 
 pub use histogram::Histogram;
 pub(crate) use page::page;
@@ -20,6 +21,7 @@ use crate::grpc::status::Code;
 use crate::spans::{OpenSpan, Stages};
 use cluster_versions::ClusterVersions;
 use parking_lot::Mutex;
+use promotions::RefusedPromotions;
 use quorate_store::operation_counts::OperationCounts;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -254,6 +256,8 @@ pub struct Metrics {
     pub heartbeat_send_failures: Counter,
     /// Learners that were promoted through this member.
     pub learner_promotions: Counter,
+    /// Promotions through this member that were refused.
+    pub(crate) refused_promotions: RefusedPromotions,
     /// Events handed to watchers.
     pub events_sent: Counter,
     /// Hashes of the whole history, seconds.
@@ -338,6 +342,7 @@ impl Metrics {
             watch_control_seconds: seconds(),
             watch_progress_seconds: seconds(),
             stream_failures: Default::default(),
+            refused_promotions: RefusedPromotions::default(),
             scrapes: Counter::default(),
             spans: SpanCounters::default(),
             wal_latest_microseconds: Gauge::default(),

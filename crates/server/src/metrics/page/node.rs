@@ -82,6 +82,12 @@ pub(super) fn node(out: &mut Exposition, surface: &ClientSurface) {
     ] {
         out.single(Kind::Counter, name, help, value);
     }
+    out.labelled(
+        Kind::Counter,
+        "etcd_server_learner_promote_failures",
+        "The total number of failed learner promotions (likely learner not ready). Here: of those asked of this member.",
+        metrics.refused_promotions.occurring().map(|(reason, count)| (label("Reason", reason), count)),
+    );
     apply(out, surface, applied_index);
     out.labelled(
         Kind::Gauge,
