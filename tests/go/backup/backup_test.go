@@ -416,3 +416,27 @@ func TestUsersAndRolesTravel(t *testing.T) {
 		t.Error("writing what the role does not permit")
 	}
 }
+
+// TestCompletion asks both tools for completion in all wrong ways, and lets bash complete with our script.
+func TestCompletion(t *testing.T) {
+	programs := Programs(t)
+	for _, words := range [][]string{{"completion"}, {"completion", "nonsense"}, {"completion", "bash", "more"}, {"completion", "--help"}} {
+		expected, got := run(t, folder(t), programs.PeerUtility, words...), run(t, folder(t), programs.Utility, words...)
+		if expected.code != got.code || expected.stdout != got.stdout || expected.stderr != got.stderr {
+			t.Errorf("%v: etcdutl\n%+v\nours\n%+v", words, expected, got)
+		}
+	}
+	script := `source <(etcdutl completion bash) || exit 1
+function=$(complete -p etcdutl | sed 's/.*-F \([^ ]*\).*/\1/')
+COMP_WORDS=(etcdutl snapshot re) COMP_CWORD=2 COMP_LINE="etcdutl snapshot re" COMP_POINT=19
+$function etcdutl re snapshot
+echo "${COMPREPLY[@]}"`
+	names := folder(t)
+	if err := os.Symlink(programs.Utility, filepath.Join(names, "etcdutl")); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", names+":"+os.Getenv("PATH"))
+	if out := succeed(t, folder(t), "bash", "-c", script); strings.TrimSpace(out) != "restore" {
+		t.Errorf("bash completes to %q", out)
+	}
+}

@@ -7,6 +7,7 @@ use super::tree::{Action, ROOT};
 use crate::command_line::Called;
 use crate::command_line::flag::Values;
 use crate::command_line::select::{Selection, help_topic, select, usage_for};
+use crate::command_line::shell::{Shell, script};
 
 /// Runs etcdutl's commands; `arguments` are the words behind the program's name. Answers the exit code.
 pub fn main(arguments: Vec<String>, called: Called) -> i32 {
@@ -20,13 +21,25 @@ pub fn main(arguments: Vec<String>, called: Called) -> i32 {
     }
 }
 
-fn run(action: Action, values: &Values, program: &str, arguments: &[String]) -> i32 {
+fn run(action: Action, values: &Values, program: &'static str, arguments: &[String]) -> i32 {
     match action {
         Action::Help => show(help_topic(&ROOT, program, &values.words)),
         Action::Version => {
             println!("etcdutl version: 3.7.3\nAPI version: 3.7");
             0
         }
+        Action::Completion(shell) => match values.words.first() {
+            None => {
+                print!("{}", script(shell, &ROOT, program));
+                0
+            }
+            Some(word) => {
+                let name = Shell::NAMES.iter().find(|(_, known)| *known == shell).map_or("", |(name, _)| name);
+                let usage = usage_for(&ROOT, program, arguments);
+                eprint!("Error: unknown command \"{word}\" for \"{program} completion {name}\"\n{usage}\n");
+                1
+            }
+        },
         Action::Run { required, words, run } => {
             if let Some(reason) = misuse(values, required, words) {
                 eprint!("Error: {reason}\n{}\n", usage_for(&ROOT, program, arguments));

@@ -5,6 +5,7 @@
 use super::failure::Failure;
 use super::{check, etcd_only, hash, import, recover, snapshot};
 use crate::command_line::flag::{Flag, Kind, Values};
+use crate::command_line::shell::Shell;
 use crate::command_line::tree::Command;
 
 /// What a command does.
@@ -12,6 +13,8 @@ use crate::command_line::tree::Command;
 pub(super) enum Action {
     Help,
     Version,
+    /// Writes the script by which a shell completes commands and flags.
+    Completion(Shell),
     /// A command whose flags and words are judged first.
     Run {
         /// Flags that must be given.
@@ -116,6 +119,39 @@ static SNAPSHOT: [Command<Action>; 2] = [
     },
 ];
 
+static COMPLETION_FLAGS: [Flag; 1] = [Flag::new("no-descriptions", Kind::Bool, "disable completion descriptions")];
+
+const fn completion(shell: Shell, usage: &'static str, short: &'static str, lesson: &'static str) -> Command<Action> {
+    Command {
+        lesson,
+        usage_names_all: true,
+        flags: &COMPLETION_FLAGS,
+        ..Command::leaf(usage, short, Action::Completion(shell))
+    }
+}
+
+static COMPLETION: [Command<Action>; 4] = [
+    completion(
+        Shell::Bash,
+        "bash",
+        "Generate the autocompletion script for bash",
+        "source <(PROGRAM completion bash)\nPROGRAM completion bash > /etc/bash_completion.d/etcdutl",
+    ),
+    completion(
+        Shell::Fish,
+        "fish",
+        "Generate the autocompletion script for fish",
+        "PROGRAM completion fish | source\nPROGRAM completion fish > ~/.config/fish/completions/etcdutl.fish",
+    ),
+    completion(
+        Shell::Posh,
+        "powershell",
+        "Generate the autocompletion script for powershell",
+        "PROGRAM completion powershell | Out-String | Invoke-Expression",
+    ),
+    completion(Shell::Zsh, "zsh", "Generate the autocompletion script for zsh", "source <(PROGRAM completion zsh)"),
+];
+
 pub(super) static ROOT: Command<Action> = Command {
     inherited: &[
         Flag::new("write-out", Kind::Text, "").short('w').or("simple"),
@@ -134,6 +170,15 @@ pub(super) static ROOT: Command<Action> = Command {
                     "check [data dir]",
                     "Verifies every checksum of a stopped member's files",
                     run(check::check),
+                )
+            },
+            Command {
+                long: "Generate the autocompletion script for etcdutl for the specified shell.\n\
+                       See each sub-command's help for details on how to use the generated script.\n",
+                ..Command::parent(
+                    "completion",
+                    "Generate the autocompletion script for the specified shell",
+                    &COMPLETION,
                 )
             },
             Command {
