@@ -1,7 +1,7 @@
 //! `--quota-backend-bytes`: what would grow the store beyond it is refused, and the alarm is raised.
 //!
-//! The store's size is looked at now and then; between looks what was let through is added up, so a look is never missed
-//! when it matters.
+//! What was let through and is not applied yet counts, too: it is added to the store's size, anew at short intervals. What
+//! others wrote counts as soon as it is applied here.
 
 use crate::api::ClientSurface;
 use crate::grpc::status::Status;
@@ -21,7 +21,7 @@ const CHANGE_BYTES: u64 = 256;
 /// What a lease costs (etcd's figure).
 const LEASE_BYTES: u64 = 64;
 
-/// How old a look at the store's size may get: others write as well.
+/// How long what was let through is added up: by then it is applied, or never will be.
 const LOOK_AGE_MAX: Duration = Duration::from_millis(100);
 
 /// The store's size as this member knows it.
@@ -98,9 +98,12 @@ impl Quota {
     /// What is used behind a write of `bytes`; `None`: it does not fit.
     fn let_through(&self, bytes: u64, quota: Stages, now: Instant, live_bytes: impl Fn() -> u64) -> Option<u64> {
         let mut look = self.look.lock();
+        let live_bytes = live_bytes();
         let current = match *look {
-            Some(known) if now.duration_since(known.at) < LOOK_AGE_MAX && quota.fits(known.used_bytes, bytes) => known,
-            _ => Look { used_bytes: live_bytes(), at: now },
+            Some(known) if now.duration_since(known.at) < LOOK_AGE_MAX && quota.fits(known.used_bytes, bytes) => {
+                Look { used_bytes: known.used_bytes.max(live_bytes), ..known }
+            }
+            _ => Look { used_bytes: live_bytes, at: now },
         };
         let fits = quota.fits(current.used_bytes, bytes);
         let used_bytes = current.used_bytes.saturating_add(if fits { bytes } else { 0 });
@@ -115,31 +118,26 @@ mod tests {
     use std::cell::Cell;
 
     #[test]
-    fn the_size_is_looked_at_when_it_matters() {
+    fn what_is_applied_and_what_was_let_through_both_count() {
         let quota = Quota::default();
         let start = Instant::now();
-        let (live, looks) = (Cell::new(1_000u64), Cell::new(0));
+        let live = Cell::new(1_000u64);
         let ask = |bytes, after: Duration| {
-            let look = || {
-                looks.set(looks.get() + 1);
-                live.get()
-            };
-            quota.let_through(bytes, Stages { bytes: 10_000 }, start + after, look).is_some()
+            quota.let_through(bytes, Stages { bytes: 10_000 }, start + after, || live.get()).is_some()
         };
         assert!(ask(4_000, Duration::ZERO));
         assert!(ask(4_000, Duration::ZERO));
-        assert_eq!(looks.get(), 1);
         // Added up, this would not fit; but the store is smaller than what was let through.
         live.set(5_000);
         assert!(ask(4_000, Duration::ZERO));
-        assert_eq!(looks.get(), 2);
         live.set(9_999);
         assert!(!ask(4_000, Duration::ZERO));
         // Others freed space.
         live.set(0);
         assert!(ask(4_000, Duration::ZERO));
-        // Others wrote.
+        // Others wrote, a moment ago.
         live.set(9_999);
+        assert!(!ask(1, Duration::ZERO));
         assert!(!ask(1, LOOK_AGE_MAX));
     }
 
