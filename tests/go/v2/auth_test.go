@@ -135,12 +135,12 @@ func TestEveryCallAsEveryUser(t *testing.T) {
 - PUT /v2/auth/users/nothing {"user":"nothing","password":"pw"}
 - PUT /v2/auth/enable
 `)
-	// In the order asked: nothing here keeps a later line from being the same for all users.
+	// In the order asked: nothing here keeps a later line from being the same for all users. etcd lists in no order unless asked to.
 	calls := []string{
 		"GET /v2/keys?sorted=true", "GET /v2/keys/?sorted=true", "GET /v2/keys/?recursive=true&sorted=true", "HEAD /v2/keys/foo",
 		"GET /v2/keys/foo", "GET /v2/keys/foo2?quorum=true", "GET /v2/keys/foo/", "GET /v2/keys/none",
-		"GET /v2/keys/dir", "GET /v2/keys/dir/", "GET /v2/keys/dir?recursive=true", "GET /v2/keys/dir/a?recursive=true",
-		"GET /v2/keys/exact", "GET /v2/keys/exact?recursive=true", "GET /v2/keys/exact/a", "GET /v2/keys/open/a",
+		"GET /v2/keys/dir?sorted=true", "GET /v2/keys/dir/?sorted=true", "GET /v2/keys/dir?recursive=true&sorted=true", "GET /v2/keys/dir/a?recursive=true&sorted=true",
+		"GET /v2/keys/exact?sorted=true", "GET /v2/keys/exact?recursive=true&sorted=true", "GET /v2/keys/exact/a", "GET /v2/keys/open/a",
 		"GET /v2/keys/foo?wait=true&waitIndex=5", "GET /v2/keys/open?wait=true&recursive=true&waitIndex=4",
 		"PUT /v2/keys/foo value=2", "PUT /v2/keys/foo3 value=2", "PUT /v2/keys/dir/c value=3", "PUT /v2/keys/dir dir=true",
 		"PUT /v2/keys/open/b value=1", "PUT /v2/keys/foo ttl=x", "PUT /v2/keys/foo value=3&prevValue=2",
