@@ -39,7 +39,8 @@ pub(crate) enum Joined {
 /// A check to be made. Dropped without an outcome, it tells nobody anything: they all hear that it failed.
 pub(crate) struct Check {
     checks: Checks,
-    question: Question,
+    /// `None` once it was concluded: from then on the same question is a check of somebody else.
+    question: Option<Question>,
 }
 
 impl Checks {
@@ -55,7 +56,7 @@ impl Checks {
             return Joined::Follows;
         }
         table.waiting.insert(question, vec![answer]);
-        Joined::Leads(Check { checks: self.clone(), question })
+        Joined::Leads(Check { checks: self.clone(), question: Some(question) })
     }
 
     fn take(&self, question: &Question) -> Vec<oneshot::Sender<bool>> {
@@ -70,21 +71,26 @@ impl Check {
     /// Whether somebody still wants to know.
     pub(crate) fn is_wanted(&self) -> bool {
         let table = self.checks.table.lock();
-        table.waiting.get(&self.question).is_some_and(|waiting| waiting.iter().any(|answer| !answer.is_closed()))
+        let waiting = self.question.and_then(|question| table.waiting.get(&question));
+        waiting.is_some_and(|waiting| waiting.iter().any(|answer| !answer.is_closed()))
     }
 
     /// Tells everybody.
-    pub(crate) fn conclude(self, matches: bool) {
-        for answer in self.checks.take(&self.question) {
+    pub(crate) fn conclude(&mut self, matches: bool) {
+        for answer in self.end() {
             // The caller may have gone.
             let _ = answer.send(matches);
         }
+    }
+
+    fn end(&mut self) -> Vec<oneshot::Sender<bool>> {
+        self.question.take().map(|question| self.checks.take(&question)).unwrap_or_default()
     }
 }
 
 impl Drop for Check {
     fn drop(&mut self) {
-        self.checks.take(&self.question);
+        self.end();
     }
 }
 
@@ -98,7 +104,7 @@ mod tests {
         let (first, mut heard_first) = oneshot::channel();
         let (second, mut heard_second) = oneshot::channel();
         let (other, mut heard_other) = oneshot::channel();
-        let Joined::Leads(check) = checks.join([1; 32], first) else { panic!("the first leads") };
+        let Joined::Leads(mut check) = checks.join([1; 32], first) else { panic!("the first leads") };
         assert!(matches!(checks.join([1; 32], second), Joined::Follows));
         let Joined::Leads(unlike) = checks.join([2; 32], other) else { panic!("another question") };
         assert!(check.is_wanted());
@@ -108,6 +114,19 @@ mod tests {
         assert!(heard_other.try_recv().is_err());
         let table = checks.table.lock();
         assert!(table.waiting.is_empty() && table.followers == 0);
+    }
+
+    #[test]
+    fn a_check_that_is_over_takes_no_later_one_with_it() {
+        let checks = Checks::default();
+        let (first, _heard_first) = oneshot::channel();
+        let (second, mut heard_second) = oneshot::channel();
+        let Joined::Leads(mut check) = checks.join([1; 32], first) else { panic!("the first leads") };
+        check.conclude(true);
+        let Joined::Leads(mut later) = checks.join([1; 32], second) else { panic!("nothing is under way") };
+        drop(check);
+        later.conclude(false);
+        assert_eq!(heard_second.try_recv(), Ok(false));
     }
 
     #[test]
@@ -131,7 +150,7 @@ mod tests {
             heard.push(receiver);
             (number, checks.join([1; 32], answer))
         };
-        let (_, Joined::Leads(check)) = ask(0) else { panic!("the first leads") };
+        let (_, Joined::Leads(mut check)) = ask(0) else { panic!("the first leads") };
         for number in 1..=FOLLOWERS_MAX {
             assert!(matches!(ask(number), (_, Joined::Follows)), "{number}");
         }

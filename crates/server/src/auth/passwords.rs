@@ -115,7 +115,7 @@ impl Passwords {
             logins.question(name, hash, password.as_bytes())
         };
         let (answer, answered) = oneshot::channel();
-        let check = match self.checks.join(question, answer) {
+        let mut check = match self.checks.join(question, answer) {
             Joined::Leads(check) => check,
             Joined::Follows => return answered.await.map_err(|_| PasswordError::Full),
             Joined::Full => return Err(PasswordError::Full),
