@@ -5,6 +5,7 @@ import io
 import os
 import queue
 import threading
+import urllib.request
 
 # The client's generated code is of a time before protobuf 4, which takes such code in its pure Python form only.
 os.environ["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] = "python"
@@ -15,6 +16,13 @@ import grpc
 from harness import CALL_LIMIT, eventually
 
 RECONNECT = {"grpc.initial_reconnect_backoff_ms": 50, "grpc.max_reconnect_backoff_ms": 200}
+
+
+def watchers(side):
+    """How many watchers the server counts."""
+    with urllib.request.urlopen(f"http://{side.server.endpoint}/metrics", timeout=CALL_LIMIT) as page:
+        lines = page.read().decode().splitlines()
+    return sum(float(line.split()[1]) for line in lines if line.startswith("etcd_debugging_mvcc_watcher_total "))
 
 
 def connect(side, **options):
@@ -257,6 +265,8 @@ def test_locks(side, client):
         answers = queue.Queue()
         waits = threading.Thread(target=lambda: answers.put(theirs.acquire(timeout=CALL_LIMIT)), daemon=True)
         waits.start()
+        # The client watches from the moment on; a release before would pass it by.
+        eventually("the other waits", lambda: watchers(side))
         side.note("released", mine.release())
         side.note("taken by the other", (answers.get(timeout=CALL_LIMIT), theirs.is_acquired(), mine.is_acquired()))
         side.note("not mine", mine.release())
